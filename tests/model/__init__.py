@@ -1,0 +1,1 @@
+"""A brute-force reference model of the decisions, and the traffic it is compared on."""
