@@ -1,0 +1,178 @@
+"""From a touch to an ask, and from the store's answer to the next ask or the decision: all of a governor that needs
+no store.
+
+Rule 1: pure, but for the random tokens; both fronts share every line. Rule 2: a guess (profile, now, consents) is
+verified by the store inside its atomic step; when it was wrong the answer holds the truth, and the ask is made anew.
+"""
+
+import os
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Any, Final
+
+from fairtouch.bounds import LEASE_SECONDS_MAX, REPLANS_MAX
+from fairtouch.checks import lifts
+from fairtouch.consent import MASKS, expires_at, granting
+from fairtouch.decision import Decision, Outcome, Reservation, judge
+from fairtouch.digests import Digests
+from fairtouch.errors import IdConflict, StoreError, TouchError
+from fairtouch.facts import Ask, Entry, Facts, Holder, Stage, Stale
+from fairtouch.instants import SECOND, from_ms, to_ms
+from fairtouch.plan import Planner
+from fairtouch.policy import Policy
+from fairtouch.touch import Touch
+
+_PROFILES_MAX: Final = 16_384
+
+
+class Question:
+    """One touch on its way to a decision: the ask that stands, the last answer, and the decision once there is one."""
+
+    __slots__ = ("answer", "ask", "decision", "rounds", "touch")
+
+    def __init__(self, touch: Touch | None, ask: Ask) -> None:
+        self.touch, self.ask, self.rounds = touch, ask, 0
+        self.answer: Facts | Stale | None = None
+        self.decision: Decision | None = None
+
+    def taken(self) -> Entry | None:
+        """The slot that the last answer took."""
+        return self.answer.entry if isinstance(self.answer, Facts) and self.answer.taken else None
+
+
+class Asker:
+    """Turns touches into asks for one policy, namespace and lease, and answers into decisions."""
+
+    def __init__(self, policy: Policy, digests: Digests, lease_seconds: float) -> None:
+        """Raises TouchError for a lease that is not above zero and at most a day."""
+        if not 0 < lease_seconds <= LEASE_SECONDS_MAX:
+            raise TouchError(f"lease_seconds={lease_seconds} must be above 0 and at most {LEASE_SECONDS_MAX} (a day)")
+        self.policy, self.digests = policy, digests
+        self.lease = int(lease_seconds * SECOND)
+        self.planner = Planner(policy, self.lease)
+        self._profiles: OrderedDict[bytes, str] = OrderedDict()
+
+    def question(self, touch: Touch, *, take: bool, clock: int, now: int | None) -> Question:
+        """A touch with its first ask; `clock` is the guess at the store's now. Raises TouchError."""
+        customer = self.digests.customer(touch.customer)
+        shape = self.planner.shape(touch)
+        plan = self.planner.plan(shape, self._profiles.get(customer, ""), clock)
+        address = None if touch.address is None else self.digests.address(touch.address, touch.channel)
+        touch_id = os.urandom(16).hex() if touch.id is None else touch.id
+        entry = Entry(0, shape.kind, touch.subject, touch_id, os.urandom(8), Stage.RESERVED, self.lease, address)
+        return Question(touch, Ask(plan, customer, entry, take, now))
+
+    def hear(self, question: Question) -> None:
+        """Sets the decision that the question's answer comes to, or the next ask.
+
+        Raises IdConflict when the id stands for another touch, StoreError when the store contradicts itself.
+        """
+        question.rounds += 1
+        if question.rounds > REPLANS_MAX:
+            raise StoreError(
+                f"the store called {REPLANS_MAX} plans stale, each made from its own last answer; nothing was taken"
+            )
+        ask, answer = question.ask, question.answer
+        if answer is None or isinstance(answer, Stale):
+            question.ask = ask if answer is None else self._replan(ask, answer)
+            return
+        if answer.holder is Holder.OTHER_CONTENT:
+            raise IdConflict(ask.entry.id)
+        decision = judge(ask, answer, question.touch)
+        if decision.outcome is not Outcome.ALLOWED or answer.taken or not ask.take:
+            question.decision = decision
+        elif ask.seen is None:
+            question.ask = _with_consents_seen(ask, answer)
+        else:
+            raise StoreError("the store refuses what its own answer allows; nothing was taken, and nothing may be sent")
+
+    def _replan(self, ask: Ask, truth: Stale) -> Ask:
+        """The same ask, for the profile and the now that the store told."""
+        self._profiles[ask.customer] = truth.profile
+        self._profiles.move_to_end(ask.customer)
+        if len(self._profiles) > _PROFILES_MAX:
+            self._profiles.popitem(last=False)
+        plan = self.planner.plan(ask.plan.shape, truth.profile, truth.now)
+        return replace(ask, plan=plan, seen=None, entry=replace(ask.entry, lease_end=self.lease))
+
+    def reserved(self, reservation: Reservation, *, clock: int, now: int | None) -> Question:
+        """What a reservation was for, to settle it and to look at its rules again."""
+        customer = bytes.fromhex(reservation.customer)
+        plan = self.planner.plan(reservation.shape, self._profiles.get(customer, ""), clock)
+        kind = reservation.shape.kind
+        entry = Entry(
+            to_ms(reservation.at),
+            kind,
+            reservation.subject,
+            reservation.id,
+            bytes.fromhex(reservation.token),
+            Stage.RESERVED,
+            to_ms(reservation.send_before),
+            None if reservation.address is None else bytes.fromhex(reservation.address),
+        )
+        return Question(None, Ask(plan, customer, entry, take=False, now=now))
+
+
+def as_touch(touch: Touch | str, fields: dict[str, Any]) -> Touch:
+    """A touch, from itself or from a customer and fields. Raises TouchError."""
+    if isinstance(touch, Touch):
+        if fields:
+            raise TouchError(
+                f"a Touch was passed together with {', '.join(fields)}; pass one or the other (nothing was recorded)"
+            )
+        return touch
+    try:
+        return Touch(touch, **fields)
+    except TypeError as error:
+        raise TouchError(f"{str(error).replace('Touch.__init__()', 'a touch')} (nothing was recorded)") from None
+
+
+def _with_consents_seen(ask: Ask, facts: Facts) -> Ask:
+    """The same ask, for exactly these consents, with a lease that ends before they or the hours do."""
+    ends = [facts.now + ask.entry.lease_end]
+    words, alive = facts.said[: len(MASKS)], lifts(ask, facts.now)
+    for rule in ask.plan.consents:
+        given = granting(words, alive, double=rule.double)
+        if given is not None and rule.after is not None and rule.enforced(facts.now):
+            ends.append(expires_at(words[given].confirmed if rule.double else words[given].opted_in, rule.after))
+    for part in ask.plan.hours:
+        span = part.span(facts.now) if part.rule.enforced(facts.now) and not part.lifted(facts.said) else None
+        if span is not None:
+            ends.append(span[1])
+    return replace(ask, entry=replace(ask.entry, lease_end=min(ends) - facts.now), seen=facts.said)
+
+
+def as_unverified(questions: Sequence[Question], clock: int) -> bool:
+    """When the store did not answer: allows what the policy lets out unverified; whether that was all of them."""
+    for question in questions:
+        policy = question.ask.plan.policy
+        if question.ask.plan.shape.kind.category not in policy.fail_open:
+            return False
+        question.decision = Decision(
+            outcome=Outcome.ALLOWED,
+            at=from_ms(clock),
+            policy_revision=policy.revision,
+            next_allowed_at=from_ms(clock),
+            unverified=True,
+            touch=question.touch,
+            build=lambda: ((), None),
+        )
+    return True
+
+
+def waves(touches: Sequence[Touch]) -> Iterable[list[int]]:
+    """The order in which a batch is judged: indexes in groups that hold each customer once, by priority, then by
+    order.
+    """
+    if len(touches) == 1:
+        return [[0]]
+    turns: list[list[int]] = []
+    taken: dict[str, int] = {}
+    for index in sorted(range(len(touches)), key=lambda index: -touches[index].priority):
+        turn = taken.get(touches[index].customer, 0)
+        taken[touches[index].customer] = turn + 1
+        if turn == len(turns):
+            turns.append([])
+        turns[turn].append(index)
+    return turns

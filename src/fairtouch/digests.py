@@ -1,0 +1,38 @@
+"""Keys: what a store sees instead of a customer or an address.
+
+HMAC-SHA-256 (RFC 2104) of namespace and value, with the app's secret when there is one, cut to 16 bytes: two of 10^12
+customers share a key with a probability of 10^-15. Without a secret a guessed e-mail address can be confirmed by
+whoever reads the store; with one it cannot, as long as the secret is kept elsewhere.
+"""
+
+import hashlib
+import hmac
+from typing import Final
+
+from fairtouch.addresses import normalize
+
+_LENGTH: Final = 16
+
+
+class Digests:
+    """Digests for one namespace and secret."""
+
+    def __init__(self, namespace: str, secret: bytes | None) -> None:
+        scope = f"fairtouch:{namespace}".encode()
+        self.namespace: Final = hashlib.sha256(scope).digest()[:_LENGTH]
+        self._key = hmac.digest(secret or b"", scope, hashlib.sha256)
+
+    def _digest(self, purpose: bytes, text: str) -> bytes:
+        return hmac.digest(self._key, purpose + text.encode(), "sha256")[:_LENGTH]
+
+    def customer(self, customer: str) -> bytes:
+        """The key of a customer."""
+        return self._digest(b"customer\0", customer)
+
+    def address(self, address: str, channel: str) -> bytes:
+        """The key of an address on a channel. Raises TouchError when the address cannot be normalised."""
+        return self._digest(b"address\0", f"{channel}\0{normalize(address, channel)}")
+
+    def fingerprint(self) -> bytes:
+        """Tells whether two processes use the same namespace and secret, without telling either."""
+        return self._digest(b"fingerprint\0", "")

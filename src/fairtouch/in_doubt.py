@@ -1,0 +1,48 @@
+"""Which exceptions leave a send in doubt: the touch may have gone out, so its slot stays taken.
+
+Time-outs, lost connections and cancellation say nothing about what the other side did. A refused connection does:
+nothing went out. Libraries wrap these in exceptions of their own, so causes, contexts and groups are looked at too; the
+safe side is to keep the slot.
+"""
+
+import sys
+from collections.abc import Iterator
+from typing import Final
+
+# Exceptions with no common parent; a module that nobody imported cannot have raised one.
+_ELSEWHERE: Final = (
+    ("smtplib", "SMTPServerDisconnected"),
+    ("ssl", "SSLEOFError"),
+    ("ssl", "SSLZeroReturnError"),
+    ("concurrent.futures", "CancelledError"),
+)
+
+
+def is_in_doubt(error: BaseException) -> bool:
+    """Whether the touch may have gone out although its send raised."""
+    return any(_says_nothing(each) for each in _family(error, set()))
+
+
+def _family(error: BaseException | None, seen: set[int]) -> Iterator[BaseException]:
+    """The error, what it was raised from or while handling, and what it groups."""
+    if error is None or id(error) in seen:
+        return
+    seen.add(id(error))
+    yield error
+    yield from _family(error.__cause__, seen)
+    yield from _family(error.__context__, seen)
+    if isinstance(error, BaseExceptionGroup):
+        for member in error.exceptions:
+            yield from _family(member, seen)
+
+
+def _says_nothing(error: BaseException) -> bool:
+    if isinstance(error, BaseExceptionGroup):
+        return False  # its members speak for it
+    if not isinstance(error, Exception):  # KeyboardInterrupt, SystemExit, CancelledError, GeneratorExit
+        return True
+    if isinstance(error, ConnectionRefusedError):
+        return False
+    return isinstance(error, TimeoutError | ConnectionError | EOFError) or any(
+        isinstance(error, getattr(sys.modules[module], name)) for module, name in _ELSEWHERE if module in sys.modules
+    )

@@ -1,0 +1,309 @@
+"""From policy and touch to a plan: which conditions must hold, which hours are open, and until when the plan is
+right.
+
+Rule 1: this file never sees a clock or a store; the instant it plans for is a guess that the store verifies. Rule 2:
+a plan belongs to a *shape* (everything about a touch but the customer and the id) and a customer's profile, so one
+plan serves many customers. Rule 3: a plan is right for every now in [since, until); outside, and for another profile,
+the store says `Stale` and the plan is made anew.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache, partial
+from operator import le
+from typing import Final, Literal, NamedTuple, TypeVar
+
+from fairtouch.consent import MASKS, Said, Scope, covering, granting, surely_alive_from, withdrawn
+from fairtouch.hours import Span, all_open, parse_hours
+from fairtouch.instants import DAY, NEVER
+from fairtouch.periods import WEEKDAYS, Rolling, parse_limit
+from fairtouch.policy import Policy
+from fairtouch.policy.rules import CapRule, ConsentRule, HoursRule, Rule, Selector
+from fairtouch.profile import Profile
+from fairtouch.profile import load as load_profile
+from fairtouch.touch import Kind, Touch
+from fairtouch.zones import check_zone
+
+AnyRule = TypeVar("AnyRule", bound=Rule)
+
+_PLANS_MAX: Final = 8_192
+_PLAN_AGE_MAX: Final = DAY
+
+ZoneSource = Literal["touch", "customer", "policy", "unknown"]
+
+
+class Shape(NamedTuple):
+    """What plans depend on, of a touch."""
+
+    kind: Kind
+    timezone: str | None
+    country: str | None
+    region: str | None
+    priority: int
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """One comparison that the store makes atomically: fewer than `limit` of what the rule counts, at or after the
+    start.
+
+    The start is the store's now - `span` + 1 when `span` is set (a rolling period), else `since`.
+    """
+
+    rule: CapRule
+    zone: str | None
+    span: int
+    since: int
+    until: int
+    limit: int
+    enforced: bool
+
+    def start(self, now: int) -> int:
+        """The first instant that is counted."""
+        return now - self.span + 1 if self.span else self.since
+
+
+@dataclass(frozen=True, slots=True)
+class OpenHours:
+    """One rule of open hours in the zones that must all be open; no zones: none is known, so it is closed.
+
+    `lift_at`: where in the plan's scopes the eight begin that are asked for a consent that lifts the hours;
+    `lift_parts`: the parts that such a consent must name.
+    """
+
+    rule: HoursRule
+    zones: tuple[str, ...]
+    lift_at: int | None = None
+    lift_parts: int = 0
+
+    def span(self, at: int) -> Span | None:
+        """The first stretch that ends after `at` in which every zone is open."""
+        return all_open([(self.rule.hours, zone) for zone in self.zones], at) if self.zones else None
+
+    def lifted(self, said: Sequence[Said]) -> bool:
+        """Whether the customer agreed to be contacted outside the hours."""
+        if self.lift_at is None:
+            return False
+        words = said[self.lift_at : self.lift_at + len(MASKS)]
+        return (
+            not withdrawn(words, _always) and granting(words, _always, double=False, within=self.lift_parts) is not None
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """An opt-in that must stand; a store takes it as unexpired when it was given at or after `alive_from`."""
+
+    double: bool
+    alive_from: int
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Plan:
+    """Everything that must hold for touches of one shape to customers of one profile, while now lies in [since,
+    until).
+
+    `open`: the open hours allow it throughout; `closes_at`: when they end. `scopes`: the consents to read, first the
+    eight that cover the touch. `zones`: all that a rule of local time must hold in.
+    """
+
+    shape: Shape
+    profile: str
+    policy: Policy
+    since: int
+    until: int
+    zones: tuple[str, ...]
+    zone_source: ZoneSource
+    conditions: tuple[Condition, ...]
+    zoneless: tuple[CapRule, ...]
+    hours: tuple[OpenHours, ...]
+    consents: tuple[ConsentRule, ...]
+    scopes: tuple[Scope | None, ...]
+    needs: tuple[Need, ...]
+    alive_from: int
+    open: bool
+    closes_at: int
+    _fills: dict[Kind, tuple[int, ...]] = field(default_factory=dict)
+
+    def fills(self, kind: Kind) -> tuple[int, ...]:
+        """Which conditions a ledger's entry of that kind fills; asked once per kind, not per entry."""
+        found = self._fills.get(kind)
+        if found is None:
+            found = tuple(index for index, condition in enumerate(self.conditions) if condition.rule.counts.holds(kind))
+            self._fills[kind] = found
+        return found
+
+    def permits(self, said: Sequence[Said]) -> bool:
+        """The consent condition as a store checks it: nothing stands against the touch, and every need is surely met.
+
+        Opt-ins close to their expiry are taken as expired here; `judge` looks at them to the millisecond, and may
+        plan again.
+        """
+        words = said[: len(MASKS)]
+        if not self.needs and not any(word.opted_out for word in words):
+            return True
+        if withdrawn(words, lambda given: given >= self.alive_from):
+            return False
+        return all(granting(words, partial(le, need.alive_from), double=need.double) is not None for need in self.needs)
+
+
+class Planner:
+    """Makes plans from one policy, and keeps them while they are right. `lease`: how long a reservation is held, in
+    milliseconds.
+    """
+
+    def __init__(self, policy: Policy, lease: int) -> None:
+        self.policy = policy
+        self.lease = lease
+        self._plans: dict[tuple[Shape, str], Plan] = {}
+
+    def shape(self, touch: Touch) -> Shape:
+        """The shape of a touch. Raises TouchError for words that the policy does not know and zones that are none."""
+        if touch.timezone is not None:
+            check_zone(touch.timezone)
+        return Shape(self.policy.kind(touch), touch.timezone, touch.country, touch.region, touch.priority)
+
+    def plan(self, shape: Shape, profile: str, at: int) -> Plan:
+        """The plan for a shape and a profile that is right at an instant."""
+        plan = self._plans.get((shape, profile))
+        if plan is None or not plan.since <= at < plan.until:
+            plan = _Drawing(self.policy, self.lease, shape, profile, at).plan()
+            if len(self._plans) >= _PLANS_MAX:
+                self._plans.clear()
+            self._plans[shape, profile] = plan
+        return plan
+
+
+class _Drawing:
+    """One plan in the making: what applies, in which zones, and for how long."""
+
+    def __init__(self, policy: Policy, lease: int, shape: Shape, profile_text: str, at: int) -> None:
+        profile = load_profile(profile_text)
+        self.policy, self.lease, self.shape, self.profile_text, self.at = policy, lease, shape, profile_text, at
+        self.zones, self.zone_source = _zones(shape, profile, policy.customer.timezones)
+        self.country = shape.country or profile.country or policy.customer.country
+        self.region = shape.region or profile.region or policy.customer.region
+        self.essential = shape.kind.category in policy.essential
+        wished = _NO_WISHES if self.essential else _wishes(profile_text, policy.week_starts)
+        self.caps = self._applying((*policy.rules.caps, *wished.caps))
+        self.consents = self._applying(policy.rules.consents)
+        self.hours = self._open_hours(self._applying((*policy.rules.hours, *wished.hours)))
+
+    def _applying(self, rules: tuple[AnyRule, ...]) -> tuple[AnyRule, ...]:
+        return tuple(
+            rule
+            for rule in rules
+            if rule.effective_until > self.at and rule.select.applies(self.shape.kind, self.country, self.region)
+        )
+
+    def _open_hours(self, rules: tuple[HoursRule, ...]) -> tuple[OpenHours, ...]:
+        parts = []
+        lift_at = len(MASKS)
+        for rule in rules:
+            zones = (rule.zone,) if rule.zone else self.zones
+            if rule.lifted_by is None:
+                parts.append(OpenHours(rule, zones))
+            else:
+                named = sum(1 << index for index, part in enumerate(rule.lifted_by) if part is not None)
+                parts.append(OpenHours(rule, zones, lift_at, named))
+                lift_at += len(MASKS)
+        return tuple(parts)
+
+    def plan(self) -> Plan:
+        spans = [part.span(self.at) for part in self.hours if part.rule.enforced(self.at)]
+        is_open = all(span is not None and span[0] <= self.at for span in spans)
+        conditions = tuple(self._conditions())
+        zoneless = tuple(rule for rule in self.caps if rule.period.needs_zone and not self.zones)
+        since, until = self._validity(conditions, [span for span in spans if span], is_open=is_open)
+        alive_until = until + self.lease
+        return Plan(
+            shape=self.shape,
+            profile=self.profile_text,
+            policy=self.policy,
+            since=since,
+            until=until,
+            zones=self.zones,
+            zone_source=self.zone_source,
+            conditions=conditions,
+            zoneless=zoneless,
+            hours=self.hours,
+            consents=self.consents,
+            scopes=tuple(self._scopes()),
+            needs=tuple(
+                Need(rule.double, _alive_from(rule, alive_until)) for rule in self.consents if rule.enforced(self.at)
+            ),
+            alive_from=max([1, *(_alive_from(rule, alive_until) for rule in self.consents if rule.enforced(self.at))]),
+            open=is_open and not any(rule.enforced(self.at) for rule in zoneless),
+            closes_at=min([NEVER, *(span[1] for span in spans if span)]),
+        )
+
+    def _conditions(self) -> Iterator[Condition]:
+        for rule in self.caps:
+            limit, enforced = rule.limit_for(self.shape.priority), rule.enforced(self.at)
+            if isinstance(rule.period, Rolling):
+                yield Condition(rule, None, rule.period.span, 0, NEVER, limit, enforced)
+                continue
+            for zone in self.zones if rule.period.needs_zone else (None,):
+                window = rule.period.window(self.at, zone)
+                yield Condition(rule, zone, 0, window.start, window.end, limit, enforced)
+
+    def _scopes(self) -> Iterator[Scope | None]:
+        kind = self.shape.kind
+        assert kind.category is not None  # noqa: S101 - a touch's kind always has one
+        yield from covering(kind.category, kind.channel, kind.topic, essential=self.essential)
+        for part in self.hours:
+            if part.rule.lifted_by is not None:
+                category, channel, topic = part.rule.lifted_by
+                category = category or kind.category
+                essential = category in self.policy.essential
+                yield from covering(category, channel or kind.channel, topic or kind.topic, essential=essential)
+
+    def _validity(self, conditions: Sequence[Condition], spans: Sequence[Span], *, is_open: bool) -> Span:
+        """The instants of now for which this plan is right: while no period, window or effective date is crossed."""
+        rules: list[Rule] = [*self.caps, *self.consents, *(part.rule for part in self.hours)]
+        edges = [edge for rule in rules for edge in (rule.effective_from, rule.effective_until)]
+        edges += [edge for span in spans for edge in span]
+        edges += [edge for condition in conditions if not condition.span for edge in (condition.since, condition.until)]
+        since = max((edge for edge in edges if edge <= self.at), default=-NEVER) if is_open else self.at
+        return since, min([self.at + _PLAN_AGE_MAX, *(edge for edge in edges if edge > self.at)])
+
+
+class Wishes(NamedTuple):
+    """The rules that a customer made for herself."""
+
+    caps: tuple[CapRule, ...]
+    hours: tuple[HoursRule, ...]
+
+
+_NO_WISHES: Final = Wishes((), ())
+
+
+@lru_cache(maxsize=4_096)
+def _wishes(profile_text: str, week_starts: str) -> Wishes:
+    profile = load_profile(profile_text)
+    caps = []
+    for channel, text in (profile.wishes or {}).items():
+        limit, period = parse_limit(text, WEEKDAYS.index(week_starts))
+        select = Selector(channels=frozenset({channel}))
+        caps.append(CapRule(name=f"wish:{channel}", select=select, counts=select, limit=limit, period=period))
+    if profile.quiet_hours is None:
+        return Wishes(tuple(caps), ())
+    return Wishes(tuple(caps), (HoursRule(name="wish:quiet_hours", hours=parse_hours(profile.quiet_hours)),))
+
+
+def _zones(shape: Shape, profile: Profile, candidates: tuple[str, ...] | None) -> tuple[tuple[str, ...], ZoneSource]:
+    if shape.timezone is not None:
+        return (shape.timezone,), "touch"
+    if profile.timezone is not None:
+        return (profile.timezone,), "customer"
+    if candidates:
+        return candidates, "policy"
+    return (), "unknown"
+
+
+def _alive_from(rule: ConsentRule, at: int) -> int:
+    return surely_alive_from(at, rule.after) if rule.after is not None else 1
+
+
+def _always(given: int) -> bool:  # noqa: ARG001 - a consent to other hours has no expiry of its own
+    return True

@@ -1,0 +1,40 @@
+"""Where ledgers, consents and suppressions are kept; `open_store` finds the store for a URL."""
+
+from collections.abc import Callable
+from typing import Final
+
+from fairtouch.errors import StoreError
+from fairtouch.stores.port import Store
+
+
+def _memory(rest: str) -> Store:
+    from fairtouch.stores.memory import MemoryStore
+
+    if rest:
+        raise StoreError(f"memory://{rest[:40]}: a memory store has no name; write 'memory://' (nothing was opened)")
+    return MemoryStore()
+
+
+def _sqlite(rest: str) -> Store:
+    from fairtouch.stores.sqlite import SqliteStore
+
+    if not rest.startswith("/") or rest == "/":
+        raise StoreError(
+            "write 'sqlite:///touches.db' for a file in this directory, 'sqlite:////var/lib/touches.db' for any other"
+        )
+    return SqliteStore(rest[1:])
+
+
+_SCHEMES: Final[dict[str, Callable[[str], Store]]] = {"memory": _memory, "sqlite": _sqlite}
+
+
+def open_store(url: str) -> Store:
+    """The store behind a URL: 'sqlite:///touches.db' or 'memory://'. Raises StoreError for another scheme, or what
+    the store says.
+    """
+    scheme, separator, rest = url.partition("://")
+    if not separator or scheme not in _SCHEMES:
+        raise StoreError(
+            f"{scheme[:40]!r} is no scheme of a store; known are {', '.join(f'{name}://' for name in _SCHEMES)}"
+        )
+    return _SCHEMES[scheme](rest)

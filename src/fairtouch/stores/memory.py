@@ -1,0 +1,219 @@
+"""The reference store: plain dictionaries behind one lock. For tests, simulations and single processes that may
+forget.
+
+It is the shortest store that keeps the whole contract; what another store does differently from this one is a bug in
+one of them.
+"""
+
+import threading
+from bisect import bisect_left, insort
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from operator import attrgetter
+
+from fairtouch.clock import system_now
+from fairtouch.consent import NOTHING, Said, Scope, merge
+from fairtouch.errors import StoreError
+from fairtouch.facts import Ask, Entry, Facts, Holder, Stage, Stale, SuppressionCause, Total
+from fairtouch.stores.port import WRITTEN_OTHERWISE, Recorded, Settlement, Spoken, Utterance
+from fairtouch.stores.weighing import holder, is_stale, lease_end, recordable, stamped, weigh
+from fairtouch.touch import Kind
+
+_by_instant = attrgetter("at")
+
+
+@dataclass(slots=True)
+class _Customer:
+    entries: list[Entry] = field(default_factory=list)
+    by_id: dict[tuple[bool, str], list[Entry]] = field(default_factory=lambda: defaultdict(list))
+    totals: Counter[Kind] = field(default_factory=Counter)
+    said: dict[Scope, Said] = field(default_factory=dict)
+    spoken: list[Spoken] = field(default_factory=list)
+    profile: str = ""
+
+    def insert(self, entry: Entry) -> None:
+        insort(self.entries, entry, key=_by_instant)
+        self.by_id[entry.kind.event is not None, entry.id].append(entry)
+
+    def remove(self, entry: Entry) -> None:
+        key = (entry.kind.event is not None, entry.id)
+        self.entries.remove(entry)
+        self.by_id[key].remove(entry)
+        if not self.by_id[key]:
+            del self.by_id[key]
+
+    def same_id(self, entry: Entry, since: int = 0) -> list[Entry]:
+        return [other for other in self.by_id.get((entry.kind.event is not None, entry.id), ()) if other.at >= since]
+
+    def reservation(self, entry: Entry) -> Entry | None:
+        return next((other for other in self.same_id(entry) if other.token == entry.token), None)
+
+
+class MemoryStore:
+    """Keeps everything in this process; nothing survives it. Safe for threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._customers: dict[bytes, _Customer] = defaultdict(_Customer)
+        self._suppressed: dict[bytes, SuppressionCause] = {}
+        self._heard: set[tuple[bytes, str]] = set()
+        self._fingerprints: dict[bytes, bytes] = {}
+        self._complete_since = 0
+
+    def bind(self, namespace: bytes, fingerprint: bytes) -> None:
+        with self._lock:
+            if self._fingerprints.setdefault(namespace, fingerprint) != fingerprint:
+                raise StoreError(WRITTEN_OTHERWISE)
+
+    def close(self) -> None:
+        """Nothing to let go of."""
+
+    def _now(self, customer: _Customer, now: int | None) -> int:
+        if now is not None:
+            return now
+        return max(system_now(), customer.entries[-1].at) if customer.entries else system_now()
+
+    def decide(self, asks: Sequence[Ask]) -> list[Facts | Stale]:
+        with self._lock:
+            return [self._decide(ask) for ask in asks]
+
+    def _decide(self, ask: Ask) -> Facts | Stale:
+        customer = self._customers[ask.customer] if ask.take else self._customers.get(ask.customer) or _Customer()
+        now = self._now(customer, ask.now)
+        stale = is_stale(ask, customer.profile, now)
+        if stale is not None:
+            return stale
+        held = holder(ask, customer.same_id(ask.entry, now - ask.plan.policy.keep), now)
+        facts = weigh(
+            ask,
+            now,
+            customer.entries,
+            [Total(*total) for total in customer.totals.items()],
+            tuple(customer.said.get(scope, NOTHING) if scope else NOTHING for scope in ask.plan.scopes),
+            self._suppressed.get(ask.entry.address) if ask.entry.address else None,
+            held,
+        )
+        if not facts.taken or facts.holder is Holder.OURS:
+            return facts
+        if held[1] is not None:
+            customer.remove(held[1])
+        entry = replace(ask.entry, at=now, lease_end=lease_end(ask, now))
+        customer.insert(entry)
+        self._prune(customer, now - ask.plan.policy.keep)
+        return replace(facts, entry=entry)
+
+    def confirm(self, customer: bytes, entry: Entry, scopes: Sequence[Scope | None], now: int | None) -> Settlement:
+        with self._lock:
+            kept = self._customers[customer]
+            now = self._now(kept, now)
+            found = kept.reservation(entry)
+            if found is not None and found.stage is Stage.RESERVED:
+                kept.remove(found)
+            if found is None or found.stage is Stage.RESERVED:
+                kept.insert(replace(found or replace(entry, at=now), stage=Stage.CONFIRMED))
+            said = tuple(kept.said.get(scope, NOTHING) if scope else NOTHING for scope in scopes)
+            return Settlement(now, found.stage if found else None, (found or entry).lease_end, said)
+
+    def release(self, customer: bytes, entry: Entry, now: int | None) -> Settlement:
+        with self._lock:
+            kept = self._customers[customer]
+            found = kept.reservation(entry)
+            if found is not None and found.stage is Stage.RESERVED:
+                kept.remove(found)
+            return Settlement(self._now(kept, now), found.stage if found else None, (found or entry).lease_end, ())
+
+    def record(self, customer: bytes, entry: Entry, keep: int, now: int | None) -> Recorded:
+        with self._lock:
+            kept = self._customers[customer]
+            now = self._now(kept, now)
+            entry = stamped(entry, now)
+            verdict = recordable(entry, kept.same_id(entry, now - keep), keep, now)
+            if isinstance(verdict, Entry):
+                kept.remove(verdict)
+                kept.insert(replace(verdict, stage=Stage.CONFIRMED))
+                return Recorded.KEPT
+            if verdict is Recorded.KEPT:
+                kept.insert(entry)
+            return verdict
+
+    def history(self, customer: bytes) -> list[Entry]:
+        with self._lock:
+            kept = self._customers.get(customer)
+            return list(kept.entries) if kept else []
+
+    def prune(self, keep: int, now: int | None) -> int:
+        with self._lock:
+            since = (system_now() if now is None else now) - keep
+            return sum(self._prune(customer, since) for customer in self._customers.values())
+
+    def _prune(self, customer: _Customer, since: int) -> int:
+        old = customer.entries[: bisect_left(customer.entries, since, key=_by_instant)]
+        for entry in old:
+            customer.remove(entry)
+            if entry.kind.event is None:
+                customer.totals[entry.kind] += 1
+        if old:
+            self._complete_since = max(self._complete_since, since)
+        return len(old)
+
+    def complete_since(self) -> int:
+        return self._complete_since
+
+    def say(self, utterances: Sequence[Utterance], now: int | None) -> list[int | None]:
+        with self._lock:
+            clock = system_now() if now is None else now
+            if any(word.at is not None and word.at > clock for word in utterances):
+                return [None if word.at is not None and word.at > clock else word.at for word in utterances]
+            return [self._say(word, clock) for word in utterances]
+
+    def _say(self, word: Utterance, now: int) -> int:
+        customer = self._customers[word.customer]
+        said = customer.said.get(word.scope, NOTHING)
+        last = max((max(words) for words in customer.said.values()), default=0)
+        at = max(now, last + 1) if word.at is None else word.at
+        customer.said[word.scope] = merge(said, word.word, at)
+        insort(customer.spoken, Spoken(word.scope, word.word, at, word.evidence), key=_by_instant)
+        return at
+
+    def said(self, customer: bytes, scopes: Sequence[Scope | None], now: int | None) -> tuple[int, tuple[Said, ...]]:
+        with self._lock:
+            kept = self._customers.get(customer) or _Customer()
+            said = tuple(kept.said.get(scope, NOTHING) if scope else NOTHING for scope in scopes)
+            return system_now() if now is None else now, said
+
+    def spoken(self, customer: bytes) -> list[Spoken]:
+        with self._lock:
+            kept = self._customers.get(customer)
+            return list(kept.spoken) if kept else []
+
+    def suppress(self, address: bytes, cause: SuppressionCause, event_id: str | None, now: int | None) -> bool:  # noqa: ARG002
+        with self._lock:
+            if event_id is not None:
+                if (address, event_id) in self._heard:
+                    return False
+                self._heard.add((address, event_id))
+            is_new = address not in self._suppressed
+            self._suppressed.setdefault(address, cause)
+            return is_new
+
+    def unsuppress(self, address: bytes) -> bool:
+        with self._lock:
+            return self._suppressed.pop(address, None) is not None
+
+    def suppressed(self, address: bytes) -> SuppressionCause | None:
+        with self._lock:
+            return self._suppressed.get(address)
+
+    def profile(self, customer: bytes) -> str:
+        with self._lock:
+            kept = self._customers.get(customer)
+            return kept.profile if kept else ""
+
+    def replace_profile(self, customer: bytes, old: str, new: str) -> bool:
+        with self._lock:
+            kept = self._customers[customer]
+            if kept.profile != old:
+                return False
+            kept.profile = new
+            return True
