@@ -27,6 +27,8 @@ ROOMS = [
     "facts",  #          what a store is asked, and what it answers
     "checks",  #         plan + facts → every rule, passed or not
     "waiting",  #        plan + facts → next_allowed_at
+    "records",  #        a decision as plain data
+    "explaining",  #     a decision in plain words
     "decision",  #       plan + facts → Decision
     "clock",  #          the one place that reads the time
     "stores",  #         the protocol and those who keep it

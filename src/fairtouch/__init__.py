@@ -2,7 +2,7 @@
 atomic step.
 """
 
-from fairtouch.decision import Decision, Outcome, Reservation
+from fairtouch.decision import Decision
 from fairtouch.errors import (
     FairtouchError,
     IdConflict,
@@ -15,6 +15,7 @@ from fairtouch.errors import (
 from fairtouch.governor import Governor
 from fairtouch.policy import Policy
 from fairtouch.reasons import Reason
+from fairtouch.records import Outcome, Reservation
 from fairtouch.touch import Touch
 
 __all__ = [

@@ -6,7 +6,6 @@ verified by the store inside its atomic step; when it was wrong the answer holds
 """
 
 import os
-from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any, Final
@@ -14,13 +13,14 @@ from typing import Any, Final
 from fairtouch.bounds import LEASE_SECONDS_MAX, REPLANS_MAX
 from fairtouch.checks import lifts
 from fairtouch.consent import MASKS, expires_at, granting
-from fairtouch.decision import Decision, Outcome, Reservation, judge
+from fairtouch.decision import Decision, judge
 from fairtouch.digests import Digests
-from fairtouch.errors import IdConflict, StoreError, TouchError
+from fairtouch.errors import IdConflict, PolicyError, StoreError, TouchError
 from fairtouch.facts import Ask, Entry, Facts, Holder, Stage, Stale
-from fairtouch.instants import SECOND, from_ms, to_ms
+from fairtouch.instants import DAY, SECOND, from_ms, to_ms
 from fairtouch.plan import Planner
 from fairtouch.policy import Policy
+from fairtouch.records import Outcome, Reservation
 from fairtouch.touch import Touch
 
 _PROFILES_MAX: Final = 16_384
@@ -51,7 +51,7 @@ class Asker:
         self.policy, self.digests = policy, digests
         self.lease = int(lease_seconds * SECOND)
         self.planner = Planner(policy, self.lease)
-        self._profiles: OrderedDict[bytes, str] = OrderedDict()
+        self._profiles: dict[bytes, str] = {}
 
     def question(self, touch: Touch, *, take: bool, clock: int, now: int | None) -> Question:
         """A touch with its first ask; `clock` is the guess at the store's now. Raises TouchError."""
@@ -89,10 +89,9 @@ class Asker:
 
     def _replan(self, ask: Ask, truth: Stale) -> Ask:
         """The same ask, for the profile and the now that the store told."""
+        if len(self._profiles) >= _PROFILES_MAX:
+            self._profiles.clear()
         self._profiles[ask.customer] = truth.profile
-        self._profiles.move_to_end(ask.customer)
-        if len(self._profiles) > _PROFILES_MAX:
-            self._profiles.popitem(last=False)
         plan = self.planner.plan(ask.plan.shape, truth.profile, truth.now)
         return replace(ask, plan=plan, seen=None, entry=replace(ask.entry, lease_end=self.lease))
 
@@ -112,6 +111,21 @@ class Asker:
             None if reservation.address is None else bytes.fromhex(reservation.address),
         )
         return Question(None, Ask(plan, customer, entry, take=False, now=now))
+
+
+def check_history(policy: Policy, complete_since: int, now: int) -> None:
+    """Raises PolicyError for a cap that looks back into a time whose facts were pruned under another policy.
+
+    Its count would be too low until enough time has passed.
+    """
+    for rule in policy.rules.caps:
+        usable_from = complete_since + rule.period.reach
+        if rule.period.reach and max(now, rule.effective_from) < usable_from:
+            raise PolicyError(
+                f"{rule.name} counts {rule.period.text} back, and this store's history is complete only since "
+                f"{from_ms(complete_since):%Y-%m-%d %H:%M} UTC (an earlier policy kept less). Give the rule "
+                f"effective_from = {from_ms(usable_from + DAY):%Y-%m-%d}, or a shorter period"
+            )
 
 
 def as_touch(touch: Touch | str, fields: dict[str, Any]) -> Touch:
@@ -156,7 +170,7 @@ def as_unverified(questions: Sequence[Question], clock: int) -> bool:
             next_allowed_at=from_ms(clock),
             unverified=True,
             touch=question.touch,
-            build=lambda: ((), None),
+            build_evidence=lambda: ((), None),
         )
     return True
 

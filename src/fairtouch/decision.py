@@ -5,97 +5,23 @@ its contract, and nothing goes out. Rule 2: what a caller may never look at (che
 when it is looked at.
 """
 
-from __future__ import annotations
-
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from datetime import datetime
-from enum import StrEnum, unique
-from functools import cache
-from typing import Any, Self
-
-from pydantic import TypeAdapter
 
 from fairtouch.bounds import HORIZON_DAYS
 from fairtouch.checks import Check, checks
-from fairtouch.consent import MASKS, ConsentStatus, standing
+from fairtouch.consent import MASKS, standing
 from fairtouch.errors import StoreError
-from fairtouch.facts import Ask, Facts, Holder, LedgerEntry
+from fairtouch.explaining import explanation, summary
+from fairtouch.facts import Ask, Facts, Holder
 from fairtouch.instants import DAY, NEVER, from_ms
-from fairtouch.plan import Shape
 from fairtouch.reasons import SENTENCES, Code, Reason
+from fairtouch.records import Basis, DecisionRecord, Outcome, Reservation, decision_records
 from fairtouch.touch import Touch
 from fairtouch.waiting import next_allowed
 
-
-@unique
-class Outcome(StrEnum):
-    """What a decision comes to."""
-
-    ALLOWED = "allowed"  # the touch is welcome now
-    DEFERRED = "deferred"  # not now; `next_allowed_at` says when
-    REFUSED = "refused"  # time alone does not help
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reservation:
-    """A slot that was taken before sending. Confirm it when the touch was sent, release it when it certainly was not.
-
-    Send before `send_before`: afterwards the reservation is in doubt, and the open hours or the consent may have
-    ended. Everything else is for the governor; it can travel as JSON to the process that settles it, and names
-    neither customer nor address.
-    """
-
-    id: str = field(repr=False)
-    token: str = field(repr=False)
-    at: datetime
-    send_before: datetime
-    customer: str = field(repr=False)
-    shape: Shape = field(repr=False)
-    subject: str | None = field(default=None, repr=False)
-    address: str | None = field(default=None, repr=False)
-
-    def to_json(self) -> str:
-        """As JSON, for another process."""
-        return _reservations().dump_json(self).decode()
-
-    @classmethod
-    def from_json(cls, text: str | bytes) -> Self:
-        """From JSON that `to_json` made. Raises pydantic.ValidationError."""
-        reservation = _reservations().validate_json(text)
-        assert isinstance(reservation, cls)  # noqa: S101 - the adapter's own type
-        return reservation
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Basis:
-    """What a decision rests on: the consent that decided, the zones and where they came from, the versions of the
-    rules.
-
-    `zone_source`: "touch", "customer", "policy" (candidates, because the customer's own zone is unknown) or
-    "unknown".
-    """
-
-    consent: ConsentStatus
-    zones: tuple[str, ...]
-    zone_source: str
-    policy_name: str
-    versions: Mapping[str, str]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DecisionRecord:
-    """A decision as plain data: what JSON holds. The touch is not part of it."""
-
-    outcome: Outcome
-    at: datetime
-    policy_revision: str
-    unverified: bool
-    next_allowed_at: datetime | None
-    reservation: Reservation | None
-    reasons: tuple[Reason, ...]
-    checks: tuple[Check, ...]
-    basis: Basis | None
+Evidence = tuple[tuple[Check, ...], Basis | None]
+"""What a decision can show for itself."""
 
 
 class Decision:
@@ -108,8 +34,8 @@ class Decision:
     """
 
     __slots__ = (
-        "_build",
-        "_record",
+        "_build_evidence",
+        "_evidence",
         "at",
         "next_allowed_at",
         "outcome",
@@ -131,17 +57,13 @@ class Decision:
         reservation: Reservation | None = None,
         unverified: bool = False,
         touch: Touch | None = None,
-        build: Callable[[], tuple[tuple[Check, ...], Basis | None]],
+        build_evidence: Callable[[], Evidence],
     ) -> None:
-        self.outcome, self.at, self.policy_revision, self.next_allowed_at = (
-            outcome,
-            at,
-            policy_revision,
-            next_allowed_at,
-        )
-        self.reasons, self.reservation, self.unverified, self.touch = reasons, reservation, unverified, touch
-        self._build = build
-        self._record: tuple[tuple[Check, ...], Basis | None] | None = None
+        self.outcome, self.at, self.policy_revision = outcome, at, policy_revision
+        self.next_allowed_at, self.reasons, self.reservation = next_allowed_at, reasons, reservation
+        self.unverified, self.touch = unverified, touch
+        self._build_evidence = build_evidence
+        self._evidence: Evidence | None = None
 
     @property
     def allowed(self) -> bool:
@@ -151,34 +73,30 @@ class Decision:
     def __bool__(self) -> bool:
         return self.allowed
 
-    def _built(self) -> tuple[tuple[Check, ...], Basis | None]:
-        if self._record is None:
-            self._record = self._build()
-        return self._record
+    def _shown(self) -> Evidence:
+        if self._evidence is None:
+            self._evidence = self._build_evidence()
+        return self._evidence
 
     @property
     def checks(self) -> tuple[Check, ...]:
         """Every rule that applies, passing or not, enforced or only reported."""
-        return self._built()[0]
+        return self._shown()[0]
 
     @property
     def basis(self) -> Basis | None:
         """What the decision rests on; None when the store did not answer."""
-        return self._built()[1]
+        return self._shown()[1]
 
     def summary(self) -> str:
         """The outcome and the reasons in one line."""
-        why = "; ".join(f"{reason.rule}: {reason.message}" for reason in self.reasons)
-        when = (
-            f" until {_text(self.next_allowed_at)}" if self.outcome is Outcome.DEFERRED and self.next_allowed_at else ""
-        )
-        return f"{self.outcome}{when}" + (f": {why}" if why else "")
+        return summary(self.outcome, self.next_allowed_at, self.reasons)
 
     def explain(self) -> str:
-        """Why, in plain words for an operator: each reason, the touches that used the slots, and when it would be
-        allowed.
+        """Why, in plain words for an operator: each reason, the touches that used the slots, and from when on it would
+        be allowed.
         """
-        return "\n".join(_explanation(self))
+        return "\n".join(explanation(self.record()))
 
     def __repr__(self) -> str:
         rules = ", ".join(f"{reason.code} ({reason.rule})" for reason in self.reasons)
@@ -205,12 +123,12 @@ class Decision:
 
     def to_json(self) -> str:
         """As JSON: everything but the touch. Touch ids in it hold what the app put there."""
-        return _records().dump_json(self.record()).decode()
+        return decision_records().dump_json(self.record()).decode()
 
     @classmethod
-    def from_json(cls, text: str | bytes) -> Decision:
+    def from_json(cls, text: str | bytes) -> "Decision":
         """From JSON that `to_json` made. Raises pydantic.ValidationError."""
-        record: DecisionRecord = _records().validate_json(text)
+        record: DecisionRecord = decision_records().validate_json(text)
         return cls(
             outcome=record.outcome,
             at=record.at,
@@ -219,18 +137,8 @@ class Decision:
             next_allowed_at=record.next_allowed_at,
             reservation=record.reservation,
             reasons=record.reasons,
-            build=lambda: (record.checks, record.basis),
+            build_evidence=lambda: (record.checks, record.basis),
         )
-
-
-@cache
-def _records() -> TypeAdapter[Any]:
-    return TypeAdapter(DecisionRecord)
-
-
-@cache
-def _reservations() -> TypeAdapter[Any]:
-    return TypeAdapter(Reservation)
 
 
 def judge(ask: Ask, facts: Facts, touch: Touch | None = None) -> Decision:
@@ -240,9 +148,10 @@ def judge(ask: Ask, facts: Facts, touch: Touch | None = None) -> Decision:
     reasons = tuple(reason for check in found if (reason := check.reason) is not None)
     if facts.taken and facts.holder is Holder.OURS:
         reasons = ()  # the same call again: what it took stays taken, whatever has changed since
-    elif facts.taken and reasons:
+    elif facts.taken and (reasons or not plan.since <= facts.now < plan.until):
         raise StoreError(
-            f"the store took a slot that its own answer forbids ({', '.join(reason.rule for reason in reasons)}); "
+            "the store took a slot that its own answer forbids "
+            f"({', '.join(reason.rule for reason in reasons) or 'at another time than the plan is for'}); "
             "nothing may be sent, and the slot is given back"
         )
     outcome, next_at, reasons = _outcome(ask, facts, reasons)
@@ -254,7 +163,7 @@ def judge(ask: Ask, facts: Facts, touch: Touch | None = None) -> Decision:
         reasons=reasons,
         reservation=_reservation(ask, facts) if facts.taken else None,
         touch=touch,
-        build=lambda: (found, _basis(ask, facts)),
+        build_evidence=lambda: (found, _basis(ask, facts)),
     )
 
 
@@ -296,43 +205,3 @@ def _basis(ask: Ask, facts: Facts) -> Basis:
         policy_name=ask.plan.policy.name,
         versions=ask.plan.policy.versions,
     )
-
-
-def _text(at: datetime) -> str:
-    return f"{at:%Y-%m-%d %H:%M:%S} UTC"
-
-
-def _explanation(decision: Decision) -> list[str]:
-    lines = [_headline(decision)]
-    for check in decision.checks:
-        if check.passed:
-            continue
-        shadow = "" if check.enforced else " (reported only: the rule is not enforced)"
-        lines.append(f"- {check.rule} ({check.kind}): {check.message}{shadow}")
-        lines += [f"    {_touch_text(entry)}" for entry in check.touches]
-    if any(reason.code is Code.HORIZON for reason in decision.reasons):
-        lines.append(f"- {SENTENCES[Code.HORIZON]}")
-    if decision.basis is not None:
-        zones = ", ".join(decision.basis.zones) or "none known"
-        lines.append(
-            f"Judged at {_text(decision.at)} by policy {decision.basis.policy_name} ({decision.policy_revision}); "
-        )
-        lines[-1] += f"time zone: {zones} ({decision.basis.zone_source})."
-    return lines
-
-
-def _headline(decision: Decision) -> str:
-    if decision.unverified:
-        return (
-            "Allowed without looking: the store did not answer, and the policy lets this category out. No slot is held."
-        )
-    if decision.outcome is Outcome.ALLOWED:
-        return "Allowed: every rule passes."
-    if decision.outcome is Outcome.DEFERRED and decision.next_allowed_at is not None:
-        return f"Deferred: allowed from {_text(decision.next_allowed_at)} on, if nothing else happens."
-    return "Refused: waiting alone does not help."
-
-
-def _touch_text(entry: LedgerEntry) -> str:
-    what = entry.event or "/".join(part for part in (entry.category, entry.topic, entry.campaign) if part)
-    return f"{_text(entry.at)}  {entry.channel}  {what}  [{entry.id}]"

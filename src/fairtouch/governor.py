@@ -14,17 +14,18 @@ from itertools import islice
 from types import TracebackType
 from typing import Any, Final, Literal, ParamSpec, Self, TypeVar, cast
 
-from fairtouch.asking import Asker, Question, as_touch, as_unverified, waves
+from fairtouch.asking import Asker, Question, as_touch, as_unverified, check_history, waves
 from fairtouch.bounds import BATCH_SIZE, NAME_LENGTH_MAX, TEXT_LENGTH_MAX
 from fairtouch.clock import Clock, injected_now, system_now
-from fairtouch.decision import Decision, Reservation
+from fairtouch.decision import Decision
 from fairtouch.digests import Digests
-from fairtouch.errors import FairtouchError, IdConflict, Refused, StoreUnavailable, TouchError
+from fairtouch.errors import FairtouchError, IdConflict, PolicyError, Refused, StoreUnavailable, TouchError
 from fairtouch.facts import LedgerEntry, readable
 from fairtouch.feedback import check_event, event_entry, suppression_for
 from fairtouch.in_doubt import is_in_doubt
 from fairtouch.instants import to_ms
 from fairtouch.policy import Policy
+from fairtouch.records import Reservation
 from fairtouch.registers import ConsentRegister, CustomerRegister, SuppressionRegister
 from fairtouch.settling import Settled, confirmed, is_late, released
 from fairtouch.stores import open_store
@@ -62,6 +63,10 @@ class Governor:
         lease_seconds: float = 900,
     ) -> None:
         check_text("namespace", namespace, NAME_LENGTH_MAX)
+        if not isinstance(policy, Policy):
+            raise PolicyError(
+                f"policy is a {type(policy).__name__}; make one by Policy.load(path) or Policy.model_validate(dict)"
+            )
         digests = Digests(namespace, secret.encode() if isinstance(secret, str) else secret)
         self.policy: Final = policy
         self._clock: Final = clock
@@ -70,6 +75,9 @@ class Governor:
         self._owns_store: Final = isinstance(store, str)
         self._store: Final = open_store(store) if isinstance(store, str) else store
         self._store.bind(digests.namespace, digests.fingerprint())
+        if complete_since := self._store.complete_since():
+            now = self._now()
+            check_history(policy, complete_since, system_now() if now is None else now)
         self._observers: list[Callable[[Decision], None]] = []
         self.consent: Final = ConsentRegister(self._store, policy, digests, clock)
         self.suppressions: Final = SuppressionRegister(self._store, policy, digests, clock)
@@ -181,7 +189,10 @@ class Governor:
         ask = question.ask
         settlement = self._store.confirm(ask.customer, ask.entry, ask.plan.scopes, ask.now)
         if is_late(ask, settlement):
-            self._answer([question], settlement.now)
+            try:
+                self._answer([question], settlement.now)
+            except FairtouchError:
+                _log.warning("a late touch was recorded; whether it overfills a cap could not be found out")
         return confirmed(ask, settlement, question.decision)
 
     def release(self, reservation: Reservation) -> Settled:
@@ -205,21 +216,38 @@ class Governor:
         decision = self.reserve(touch, **fields)
         if not decision:
             raise Refused(decision)
-        reservation = decision.reservation
-        try:
+        with self._settling(decision):
             yield decision
+
+    @contextmanager
+    def _settling(self, decision: Decision) -> Iterator[None]:
+        """Confirms after the block, or releases when it certainly sent nothing.
+
+        A store that fails now is logged and not raised: the send's own outcome must reach the caller, who would send
+        again. The slot then stays taken, and the id is in doubt when its lease ends.
+        """
+        try:
+            yield
         except BaseException as error:
-            if reservation is not None and not is_in_doubt(error):
-                self.release(reservation)
+            if not is_in_doubt(error):
+                self._settle(self.release, decision)
             raise
-        if reservation is not None:
-            self.confirm(reservation)
+        self._settle(self.confirm, decision)
+
+    def _settle(self, settle: Callable[[Reservation], Settled], decision: Decision) -> None:
+        if decision.reservation is not None:
+            try:
+                settle(decision.reservation)
+            except FairtouchError:
+                _log.exception(
+                    "a touch could not be settled; its slot stays taken, and its id is in doubt after the lease"
+                )
 
     def guard(
         self, to_touch: Callable[P, Touch], *, on_refused: OnRefused = "raise"
     ) -> Callable[[Callable[P, R]], Callable[P, R]]:
-        """Decorates a function or coroutine function that sends; `to_touch` gets the same arguments and says what
-        touch the call makes.
+        """Decorates a function or coroutine function that sends; `to_touch` gets the same arguments and says what touch
+        the call makes.
 
         When refused: "raise" raises Refused, "skip" returns the decision, a callable is called with it and its result
         returned.
@@ -234,21 +262,21 @@ class Governor:
 
                 @wraps(send)
                 async def guarded_async(*args: P.args, **kwargs: P.kwargs) -> Any:
-                    try:
-                        with self.touch(to_touch(*args, **kwargs)):
-                            return await send(*args, **kwargs)
-                    except Refused as refused:
-                        return _refusal(refused, on_refused)
+                    decision = self.reserve(to_touch(*args, **kwargs))
+                    if not decision:
+                        return _refuse(decision, on_refused)
+                    with self._settling(decision):
+                        return await send(*args, **kwargs)
 
                 return cast("Callable[P, R]", guarded_async)
 
             @wraps(send)
             def guarded(*args: P.args, **kwargs: P.kwargs) -> Any:
-                try:
-                    with self.touch(to_touch(*args, **kwargs)):
-                        return send(*args, **kwargs)
-                except Refused as refused:
-                    return _refusal(refused, on_refused)
+                decision = self.reserve(to_touch(*args, **kwargs))
+                if not decision:
+                    return _refuse(decision, on_refused)
+                with self._settling(decision):
+                    return send(*args, **kwargs)
 
             return guarded
 
@@ -314,9 +342,18 @@ class Governor:
         check_text("customer", customer, TEXT_LENGTH_MAX)
         return [readable(entry) for entry in self._store.history(self._digests.customer(customer))]
 
-    def prune(self) -> int:
-        """Collapses what lies beyond the horizon into totals, which lifetime caps count; how many entries went."""
-        return self._store.prune(self.policy.keep, self._now())
+    def prune(self, *, progress: Callable[[int], None] | None = None) -> int:
+        """Collapses what lies beyond the horizon into totals, which lifetime caps count; how many entries went.
+
+        Run it now and then, say nightly. It goes in small steps, so others hardly wait; `progress` gets the entries
+        gone so far.
+        """
+        gone = 0
+        for step in self._store.prune(self.policy.keep, self._now()):
+            gone += step
+            if progress is not None:
+                progress(gone)
+        return gone
 
     # Life
 
@@ -334,8 +371,8 @@ class Governor:
         self.close()
 
 
-def _refusal(refused: Refused, on_refused: OnRefused) -> Any:
+def _refuse(decision: Decision, on_refused: OnRefused) -> Any:
     """What a guarded call comes to when its touch is not welcome."""
     if on_refused == "raise":
-        raise refused
-    return refused.decision if on_refused == "skip" else on_refused(refused.decision)
+        raise Refused(decision)
+    return decision if on_refused == "skip" else on_refused(decision)

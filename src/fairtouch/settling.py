@@ -17,15 +17,15 @@ class Settled:
 
     `late`: confirmed after its lease had ended, or after it was released: a send is a fact, so it is recorded all the
     same. `opted_out`: the customer withdrew between reservation and confirmation. `caps_exceeded`: the enforced caps
-    that a late touch overfills. `changed` is False when the call changed nothing: it was repeated, or a confirmed
-    touch was to be released.
+    that a late touch overfills; None when that could not be found out any more. `changed` is False when the call
+    changed nothing: it was repeated, or a confirmed touch was to be released.
     """
 
     state: Literal["confirmed", "released"]
     changed: bool
     late: bool = False
     opted_out: bool = False
-    caps_exceeded: tuple[str, ...] = ()
+    caps_exceeded: tuple[str, ...] | None = ()
 
 
 def is_late(ask: Ask, settlement: Settlement) -> bool:
@@ -36,15 +36,21 @@ def is_late(ask: Ask, settlement: Settlement) -> bool:
 
 
 def confirmed(ask: Ask, settlement: Settlement, again: Decision | None) -> Settled:
-    """The result of a confirmation; `again`: the touch looked at once more, when it is late."""
-    full = () if again is None else again.reasons
+    """The result of a confirmation; `again`: a late touch looked at once more, None when the store could not."""
+    late = is_late(ask, settlement)
     return Settled(
         state="confirmed",
         changed=settlement.found is not Stage.CONFIRMED,
-        late=again is not None,
+        late=late,
         opted_out=withdrawn(settlement.said[: len(MASKS)], lifts(ask, settlement.now)),
-        caps_exceeded=tuple(reason.rule for reason in full if reason.code is Code.CAP_REACHED),
+        caps_exceeded=_overfilled(again) if late else (),
     )
+
+
+def _overfilled(again: Decision | None) -> tuple[str, ...] | None:
+    if again is None:
+        return None
+    return tuple(reason.rule for reason in again.reasons if reason.code is Code.CAP_REACHED)
 
 
 def released(settlement: Settlement) -> Settled:

@@ -8,7 +8,7 @@ one of them.
 import threading
 from bisect import bisect_left, insort
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from operator import attrgetter
 
@@ -142,10 +142,13 @@ class MemoryStore:
             kept = self._customers.get(customer)
             return list(kept.entries) if kept else []
 
-    def prune(self, keep: int, now: int | None) -> int:
-        with self._lock:
-            since = (system_now() if now is None else now) - keep
-            return sum(self._prune(customer, since) for customer in self._customers.values())
+    def prune(self, keep: int, now: int | None) -> Iterator[int]:
+        since = (system_now() if now is None else now) - keep
+        for customer in list(self._customers.values()):
+            with self._lock:
+                gone = self._prune(customer, since)
+            if gone:
+                yield gone
 
     def _prune(self, customer: _Customer, since: int) -> int:
         old = customer.entries[: bisect_left(customer.entries, since, key=_by_instant)]

@@ -13,7 +13,7 @@ Time: "now" is the later of the store's clock and the newest instant that the st
 customer's ledger; where a method takes `now` and it is not None, that is believed instead, even if it runs backwards.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum, unique
 from typing import Final, Protocol
@@ -110,9 +110,10 @@ class Ledger(Protocol):
         """The whole ledger, oldest first."""
         ...
 
-    def prune(self, keep: int, now: int | None) -> int:
-        """Takes out what lies before now - keep and adds confirmed and reserved touches to their kind's total; says
-        how many entries went.
+    def prune(self, keep: int, now: int | None) -> Iterator[int]:
+        """Takes out what lies before now - keep, and adds touches (not events) to their kind's total.
+
+        It goes in small steps; each is atomic, `complete_since` included, and yields how many entries went.
         """
         ...
 

@@ -7,7 +7,7 @@ or consent.
 
 import json
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Final, cast
 
@@ -41,12 +41,16 @@ _SPOKEN: Final = "SELECT category, channel, topic, word, at, evidence FROM spoke
 _PROFILE: Final = "SELECT profile FROM profiles WHERE customer = ?"
 _SUPPRESSED: Final = "SELECT cause FROM suppressions WHERE address = ?"
 _HEAR: Final = "INSERT OR IGNORE INTO suppression_events VALUES (?, ?, ?)"
+_LAST_OF_STEP: Final = """
+    SELECT max(customer) FROM (SELECT DISTINCT customer FROM entries WHERE customer > ? ORDER BY customer LIMIT 500)
+"""
 _COLLAPSE: Final = """
     INSERT INTO totals (customer, kind, count)
     SELECT customer, kind, count(*) FROM entries JOIN kinds ON kinds.id = kind
-    WHERE at < ? AND json_extract(spelling, '$[5]') IS NULL GROUP BY customer, kind
+    WHERE customer > ? AND customer <= ? AND at < ? AND json_extract(spelling, '$[5]') IS NULL GROUP BY customer, kind
     ON CONFLICT (customer, kind) DO UPDATE SET count = count + excluded.count
 """
+_PRUNE: Final = "DELETE FROM entries WHERE customer > ? AND customer <= ? AND at < ?"
 
 Row = tuple[int, int, str | None, str, bytes, int, int, bytes | None]
 
@@ -212,17 +216,22 @@ class SqliteStore:
         with self._connections.transaction("read") as connection:
             return self._entries(connection, _SINCE, customer, 0)
 
-    def prune(self, keep: int, now: int | None) -> int:
+    def prune(self, keep: int, now: int | None) -> Iterator[int]:
         since = (system_now() if now is None else now) - keep
-        with self._connections.transaction("durable") as connection:
-            connection.execute(_COLLAPSE, (since,))
-            gone = connection.execute("DELETE FROM entries WHERE at < ?", (since,)).rowcount
+        after = b""
+        while True:
+            with self._connections.transaction("durable") as connection:
+                last = connection.execute(_LAST_OF_STEP, (after,)).fetchone()[0]
+                if last is None:
+                    return
+                connection.execute(_COLLAPSE, (after, last, since))
+                gone = connection.execute(_PRUNE, (after, last, since)).rowcount
+                if gone:
+                    known = _complete_since(connection)
+                    connection.execute("INSERT OR REPLACE INTO meta VALUES ('complete_since', ?)", (max(since, known),))
             if gone:
-                connection.execute(
-                    "INSERT OR REPLACE INTO meta VALUES ('complete_since', ?)",
-                    (max(since, _complete_since(connection)),),
-                )
-            return gone
+                yield gone
+            after = last
 
     def complete_since(self) -> int:
         with self._connections.transaction("read") as connection:

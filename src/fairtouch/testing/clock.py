@@ -13,6 +13,7 @@ class FrozenClock:
         self.set(start)
 
     def __call__(self) -> datetime:
+        """The time that it shows."""
         return from_ms(self._now)
 
     def set(self, at: datetime) -> None:
