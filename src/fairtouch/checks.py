@@ -214,7 +214,9 @@ def _cap(rule: CapRule, condition: Condition, facts: Facts, index: int, subject:
         limit=condition.limit,
         window_start=from_ms(start) if start > -NEVER else None,
         window_end=from_ms(condition.until) if condition.until < NEVER else None,
-        touches=() if passed else tuple(readable(entry) for entry in fullest(rule, facts.touches[index], subject)),
+        touches=()
+        if passed
+        else tuple(readable(entry) for entry in fullest(rule, facts.touches.get(index, ()), subject)),
     )
 
 

@@ -49,7 +49,7 @@ def _steps(ask: Ask, facts: Facts, *, require_address: bool) -> Iterator[Step]:
             yield _while_enforced(part.rule, partial(_hours_step, part))
     for index, condition in enumerate(ask.plan.conditions):
         if facts.counts[index] >= condition.limit:
-            yield _while_enforced(condition.rule, partial(max, _room_at(ask, condition, facts.touches[index])))
+            yield _while_enforced(condition.rule, partial(max, _room_at(ask, condition, facts.touches.get(index, ()))))
     for rule in ask.plan.zoneless:
         yield _while_enforced(rule, _never)
 

@@ -1,0 +1,194 @@
+"""What the governor promises around the decisions: batches, guards, observers, lifts, pruned history."""
+
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+
+import pytest
+
+from fairtouch import Decision, Governor, Policy, PolicyError, Refused, Reservation, Touch
+from fairtouch.testing import FrozenClock
+
+MONDAY_NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
+NIGHT = datetime(2026, 3, 2, 3, tzinfo=UTC)
+
+
+@pytest.fixture(params=["memory://", "sqlite:///{folder}/touches.db"], ids=["memory", "sqlite"])
+def govern(request, tmp_path):
+    """Makes governors on one kind of store, and closes them."""
+    opened = []
+
+    def open_one(policy: dict, start: datetime = MONDAY_NOON, **options) -> tuple[Governor, FrozenClock]:
+        clock = FrozenClock(start)
+        url = request.param.format(folder=tmp_path)
+        opened.append(Governor(Policy.model_validate(policy), url, clock=clock, **options))
+        return opened[-1], clock
+
+    yield open_one
+    for governor in opened:
+        governor.close()
+
+
+def codes(decision: Decision) -> list[str]:
+    """The codes of the reasons."""
+    return [reason.code.value for reason in decision.reasons]
+
+
+def test_leaving_a_stream_early_gives_the_rest_back(govern):
+    """What was reserved ahead and never looked at is released."""
+    governor, _ = govern({})
+    decisions = governor.reserve_many(Touch(f"customer-{number}", channel="email") for number in range(10))
+    taken = list(islice(decisions, 3))
+    decisions.close()
+    held = [number for number in range(10) if governor.history(f"customer-{number}")]
+    assert ([0, 1, 2], 3) == (held, len(taken))
+
+
+def test_an_endless_stream_is_read_batch_by_batch(govern):
+    """No more than a batch is read ahead."""
+    read = []
+
+    def endless():
+        number = 0
+        while True:
+            number += 1
+            read.append(number)
+            yield Touch(f"customer-{number}", channel="email")
+
+    governor, _ = govern({})
+    assert 501 == len(list(islice(governor.check_many(endless()), 501)))
+    assert 1000 == len(read)
+
+
+def test_a_refusal_inside_a_guarded_send_is_not_its_own(govern):
+    """A guarded function that meets a refusal of another touch raises it, and does not take it for its own."""
+    governor, _ = govern({"caps": {"sms-never": {"limit": "0 per 1 day", "select": {"channels": ["sms"]}}}})
+
+    @governor.guard(lambda: Touch("ada", channel="email"), on_refused="skip")
+    def send_both() -> None:
+        with governor.touch("ada", channel="sms"):
+            pytest.fail("the inner body must not run")
+
+    with pytest.raises(Refused):
+        send_both()
+    assert [] == governor.history("ada")
+
+
+def test_generators_cannot_be_guarded(govern):
+    """A generator sends when it is iterated, long after the guard has looked."""
+    governor, _ = govern({})
+
+    def send():
+        yield
+
+    with pytest.raises(TypeError, match="generator"):
+        governor.guard(lambda: Touch("ada", channel="email"))(send)
+
+
+def test_an_observer_that_fails_changes_no_decision(govern, caplog):
+    """Its error is logged, the decision stands, and the other observers hear of it."""
+    governor, _ = govern({})
+    heard = []
+
+    def fail(decision: Decision) -> None:
+        raise RuntimeError("out of order")
+
+    governor.on_decision(fail)
+    governor.on_decision(heard.append)
+    decision = governor.reserve("ada", channel="email")
+    assert (True, [decision]) == (decision.allowed, heard)
+    assert "an observer of decisions failed" in caplog.text
+
+
+HOURS = {"decent": {"open": {"mon-sun": "09:00-20:00"}, "lifted_by": {"topic": "any-hour"}}}
+LIFTED = {"customer": {"timezones": ["UTC"]}, "quiet_hours": HOURS}
+
+
+def test_a_consent_lifts_the_hours(govern):
+    """Who agreed to any hour is contacted at night, until she says otherwise."""
+    governor, clock = govern(LIFTED, NIGHT)
+    before = codes(governor.reserve("ada", channel="push"))
+    governor.consent.opt_in("ada", topic="any-hour")
+    lifted = governor.reserve("ada", channel="push")
+    clock.advance(timedelta(minutes=1))
+    governor.consent.opt_out("ada", topic="any-hour")
+    after = codes(governor.reserve("ada", channel="push"))
+    assert (["quiet_hours"], True, ["quiet_hours"]) == (before, lifted.allowed, after)
+
+
+def test_a_blanket_consent_does_not_lift_the_hours(govern):
+    """Agreeing to everything is no answer to the question about the hours."""
+    governor, _ = govern(LIFTED, NIGHT)
+    governor.consent.opt_in("ada")
+    governor.consent.opt_in("ada", channel="push")
+    assert ["quiet_hours"] == codes(governor.reserve("ada", channel="push"))
+
+
+EXPIRING = {"consent": {"yes": {"require": "opt_in", "expires_after": "1 month"}}}
+
+
+def test_a_consent_is_good_to_its_last_millisecond(govern):
+    """On the last day of a consent the touch is still reserved, and must be sent before it ends."""
+    governor, clock = govern(EXPIRING, datetime(2026, 1, 31, 12, tzinfo=UTC))
+    governor.consent.opt_in("ada")
+    end = datetime(2026, 2, 28, 12, tzinfo=UTC)
+    clock.set(end - timedelta(milliseconds=1))
+    last = governor.reserve("ada", channel="email")
+    clock.set(end)
+    assert (end, ["consent_expired"]) == (last.reservation.send_before, codes(governor.reserve("ada", channel="email")))
+
+
+def test_a_lease_ends_with_the_open_hours(govern):
+    """A reservation taken just before the hours close must be used before they do."""
+    governor, _ = govern(LIFTED, datetime(2026, 3, 2, 19, 55, tzinfo=UTC))
+    decision = governor.reserve("ada", channel="push")
+    assert datetime(2026, 3, 2, 20, tzinfo=UTC) == decision.reservation.send_before
+
+
+def test_a_reservation_travels_as_json(govern):
+    """Another process can confirm it; the text names neither customer nor address."""
+    governor, _ = govern({})
+    reservation = governor.reserve("ada", channel="email", address="ada@example.com", id="1").reservation
+    text = reservation.to_json()
+    settled = governor.confirm(Reservation.from_json(text))
+    assert ("confirmed", True, "confirmed") == (settled.state, settled.changed, governor.history("ada")[0].state)
+    assert "ada" not in text
+
+
+def test_a_decision_travels_as_json(govern):
+    """Everything but the touch comes back, refusals with the touches that fill the cap included."""
+    governor, _ = govern({"caps": {"daily": {"limit": "1 per 24 hours"}}})
+    governor.reserve("ada", channel="email", id="1")
+    refused = governor.reserve("ada", channel="email", id="2")
+    again = Decision.from_json(refused.to_json())
+    assert (refused, refused.explain()) == (again, again.explain())
+
+
+def test_a_cap_that_looks_into_pruned_history_is_an_error(govern, tmp_path):
+    """A policy whose cap would count too little is refused, with the date from which on it can count."""
+    short, clock = govern({"ledger": {"keep": "10 days"}})
+    short.record("ada", at=MONDAY_NOON - timedelta(days=9), channel="email")
+    clock.advance(timedelta(days=5))
+    short.prune()
+    store = short._store
+    cap = {"limit": "1 per 30 days"}
+    with pytest.raises(PolicyError, match="effective_from = 2026-03-28"):
+        Governor(Policy.model_validate({"caps": {"monthly": cap}}), store, clock=clock)
+    later = {"caps": {"monthly": cap | {"effective_from": "2026-03-28"}}}
+    assert Governor(Policy.model_validate(later), store, clock=clock).check("ada", channel="email")
+
+
+def test_the_policy_is_not_a_dict(govern):
+    """A dict in the place of a policy is an error that says how to make one."""
+    with pytest.raises(PolicyError, match="model_validate"):
+        Governor({"caps": {}}, "memory://")
+
+
+def test_several_namespaces_share_a_store_and_nothing_else(govern):
+    """Brands in one file have their own histories and their own opt-outs."""
+    one, _ = govern({}, namespace="one")
+    two = Governor(Policy.model_validate({}), one._store, namespace="two", clock=FrozenClock(MONDAY_NOON))
+    one.consent.opt_out("ada")
+    assert (["opted_out"], True) == (
+        codes(one.check("ada", channel="email")),
+        two.check("ada", channel="email").allowed,
+    )
