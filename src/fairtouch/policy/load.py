@@ -72,11 +72,9 @@ class Policy(PolicyModel):
         if compiler.problems:
             raise PolicyError(_joined(compiler.problems))
         self._words, self._keep = compiler.words, compiler.keep
-        whole = [
-            self.model_dump(mode="json"),
-            {name: pack.model_dump(mode="json") for name, pack in self._packs.items()},
-        ]
-        self._revision = hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()[:16]
+        written = {name: pack.model_dump(mode="json", exclude_unset=True) for name, pack in self._packs.items()}
+        written[""] = self.model_dump(mode="json", exclude_unset=True)
+        self._revision = hashlib.sha256(json.dumps(written, sort_keys=True).encode()).hexdigest()[:16]
 
     @property
     def rules(self) -> Rules:
