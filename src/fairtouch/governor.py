@@ -12,7 +12,7 @@ from datetime import datetime
 from functools import wraps
 from itertools import islice
 from types import TracebackType
-from typing import Any, Final, Literal, ParamSpec, Self, TypeVar, cast
+from typing import Any, Final, Literal, ParamSpec, Self, TypeVar, cast, overload
 
 from fairtouch.asking import Asker, Question, as_touch, as_unverified, check_history, waves
 from fairtouch.bounds import BATCH_SIZE, NAME_LENGTH_MAX, TEXT_LENGTH_MAX
@@ -243,9 +243,19 @@ class Governor:
                     "a touch could not be settled; its slot stays taken, and its id is in doubt after the lease"
                 )
 
+    @overload
+    def guard(
+        self, to_touch: Callable[P, Touch], *, on_refused: Literal["raise"] = "raise"
+    ) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
+
+    @overload
+    def guard(
+        self, to_touch: Callable[P, Touch], *, on_refused: OnRefused
+    ) -> Callable[[Callable[P, Any]], Callable[P, Any]]: ...
+
     def guard(
         self, to_touch: Callable[P, Touch], *, on_refused: OnRefused = "raise"
-    ) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    ) -> Callable[[Callable[P, Any]], Callable[P, Any]]:
         """Decorates a function or coroutine function that sends; `to_touch` gets the same arguments and says what touch
         the call makes.
 
@@ -253,7 +263,7 @@ class Governor:
         returned.
         """
 
-        def decorate(send: Callable[P, R]) -> Callable[P, R]:
+        def decorate(send: Callable[P, Any]) -> Callable[P, Any]:
             if inspect.isgeneratorfunction(send) or inspect.isasyncgenfunction(send):
                 raise TypeError(
                     f"{send.__qualname__} is a generator, which sends when it is iterated; guard what it calls"
@@ -268,7 +278,7 @@ class Governor:
                     with self._settling(decision):
                         return await send(*args, **kwargs)
 
-                return cast("Callable[P, R]", guarded_async)
+                return guarded_async
 
             @wraps(send)
             def guarded(*args: P.args, **kwargs: P.kwargs) -> Any:

@@ -1,0 +1,65 @@
+"""What a user's type checker sees: never run, only checked (make types)."""
+
+from datetime import datetime
+from pathlib import Path
+from typing import Any, assert_type
+
+from fairtouch import Decision, Governor, Outcome, Policy, Reason, Reservation, Touch
+from fairtouch.consent import ConsentEvent, ConsentStatus
+from fairtouch.facts import LedgerEntry
+from fairtouch.profile import Profile
+from fairtouch.settling import Settled
+
+
+def verbs(governor: Governor, at: datetime) -> None:
+    """Every verb has a type."""
+    decision = governor.reserve("ada", channel="email", topic="newsletter")
+    assert_type(decision, Decision)
+    assert_type(decision.outcome, Outcome)
+    assert_type(decision.reasons, tuple[Reason, ...])
+    assert_type(decision.next_allowed_at, datetime | None)
+    assert_type(decision.reservation, Reservation | None)
+    if decision.reservation is not None:
+        assert_type(governor.confirm(decision.reservation), Settled)
+    with governor.touch(Touch("ada", channel="email")) as inside:
+        assert_type(inside, Decision)
+    assert_type(governor.consent.opt_in("ada", channel="email", at=at), ConsentEvent)
+    assert_type(governor.consent.status("ada", channel="email"), ConsentStatus)
+    assert_type(governor.customers.set("ada", timezone="Europe/Paris"), Profile)
+    assert_type(governor.history("ada"), list[LedgerEntry])
+    assert_type(governor.feedback("reply", customer="ada", channel="email"), bool)
+    assert_type(list(governor.check_many([Touch("ada", channel="sms")])), list[Decision])
+
+
+def guards(governor: Governor) -> None:
+    """A guarded function keeps its parameters; one that may be skipped may return a decision."""
+
+    def to_touch(customer: str, issue: int) -> Touch:
+        return Touch(customer, channel="email", id=f"news-{issue}")
+
+    @governor.guard(to_touch)
+    def send(customer: str, issue: int) -> bool:
+        return bool(customer and issue)
+
+    @governor.guard(to_touch, on_refused="skip")
+    def send_or_skip(customer: str, issue: int) -> bool:
+        return bool(customer and issue)
+
+    @governor.guard(to_touch)
+    async def send_later(customer: str, issue: int) -> bool:
+        return bool(customer and issue)
+
+    assert_type(send("ada", issue=47), bool)
+    assert_type(send_or_skip("ada", issue=47), Any)
+
+    async def main() -> bool:
+        return await send_later("ada", 47)
+
+    assert main
+
+
+def policies(path: Path) -> Policy:
+    """From a file, a dict or keywords."""
+    assert_type(Policy.load(path), Policy)
+    assert_type(Policy.model_validate({"name": "shop"}), Policy)
+    return Policy(name="shop", essential=("transactional",))
