@@ -192,3 +192,19 @@ def test_several_namespaces_share_a_store_and_nothing_else(govern):
         codes(one.check("ada", channel="email")),
         two.check("ada", channel="email").allowed,
     )
+
+
+def test_an_error_that_was_handled_before_the_send_says_nothing_about_it(govern):
+    """Whoever tries again after a time-out gets the slot back when the second try is certainly refused."""
+    governor, _ = govern({})
+
+    def try_again() -> None:
+        try:
+            raise TimeoutError("the first server")
+        except TimeoutError:
+            with governor.touch("ada", channel="email"):
+                raise ValueError("the second server said no") from None
+
+    with pytest.raises(ValueError, match="second"):
+        try_again()
+    assert [] == governor.history("ada")

@@ -144,7 +144,7 @@ def _missing(rule: ConsentRule, words: Sequence[Said]) -> tuple[Code, str]:
         return Code.CONSENT_PENDING, "the customer was asked and has not confirmed yet"
     return (
         Code.CONSENT_MISSING,
-        f"needs {'a confirmed (double) opt-in' if rule.double else 'an opt-in'}, and there is none",
+        f"needs {'a confirmed (double) opt-in' if rule.double else 'an opt-in'}, and none stands",
     )
 
 

@@ -6,6 +6,7 @@ conclude; so the async front differs by `await` alone.
 
 import inspect
 import logging
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -226,10 +227,11 @@ class Governor:
         A store that fails now is logged and not raised: the send's own outcome must reach the caller, who would send
         again. The slot then stays taken, and the id is in doubt when its lease ends.
         """
+        handled = sys.exc_info()[1]
         try:
             yield
         except BaseException as error:
-            if not is_in_doubt(error):
+            if not is_in_doubt(error, handled):
                 self._settle(self.release, decision)
             raise
         self._settle(self.confirm, decision)

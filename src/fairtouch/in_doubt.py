@@ -18,9 +18,12 @@ _ELSEWHERE: Final = (
 )
 
 
-def is_in_doubt(error: BaseException) -> bool:
-    """Whether the touch may have gone out although its send raised."""
-    return any(_says_nothing(each) for each in _family(error, set()))
+def is_in_doubt(error: BaseException, handled: BaseException | None = None) -> bool:
+    """Whether the touch may have gone out although its send raised.
+
+    `handled`: what the caller was already handling when the send began (`sys.exc_info()[1]`); it says nothing about it.
+    """
+    return any(_says_nothing(each) for each in _family(error, {id(handled)}))
 
 
 def _family(error: BaseException | None, seen: set[int]) -> Iterator[BaseException]:

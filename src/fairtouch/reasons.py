@@ -1,7 +1,7 @@
 """The closed list of why-nots, a sentence each.
 
 Rule 1: every reason for refusal that fairtouch can give is a member of `Code`; there is no "other". Rule 2:
-`TIME_HELPS` says for each whether waiting can be enough; the decision then says until when.
+whether waiting can be enough is for `waiting` to say, from the figures, and not for the code.
 """
 
 from dataclasses import dataclass

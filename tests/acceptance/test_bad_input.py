@@ -1,7 +1,5 @@
 """Bad input gets one clear, documented error, and loses nothing."""
 
-# ruff: noqa: SIM300 - expected == actual
-
 from __future__ import annotations
 
 import logging

@@ -1,7 +1,5 @@
 """How often a customer may be contacted: every kind of cap, and the next instant over all rules together."""
 
-# ruff: noqa: SIM300 - expected == actual
-
 from __future__ import annotations
 
 from dataclasses import dataclass

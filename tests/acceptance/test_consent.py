@@ -1,7 +1,5 @@
 """What customers said, and what follows from it."""
 
-# ruff: noqa: SIM300 - expected == actual
-
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta, timezone

@@ -5,8 +5,6 @@ owned by its local date, or by the previous date when the window crosses midnigh
 nothing. A local date runs from the first instant that reads it to the first that reads a later one.
 """
 
-# ruff: noqa: SIM300 - expected == actual
-
 from __future__ import annotations
 
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Touch ids, leases, and what confirm, release, `touch` and `guard` promise around a send."""
 
-# ruff: noqa: SIM300 - expected == actual
-
 from __future__ import annotations
 
 import asyncio

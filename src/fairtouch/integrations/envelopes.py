@@ -1,0 +1,62 @@
+"""Who an e-mail goes to: the addresses in a message's headers, each contact point once, and a copy that names no Bcc.
+
+Rule 1: headers are read as `smtplib.SMTP.send_message` reads them, so that nobody is added to or missing from an
+envelope.
+"""
+
+from collections.abc import Iterable
+from copy import deepcopy
+from email.message import EmailMessage, Message
+from email.utils import getaddresses, parseaddr
+from typing import Final
+
+from fairtouch.addresses import normalize
+from fairtouch.errors import TouchError
+
+AnyMessage = EmailMessage | Message
+_PATH_LENGTH_MAX: Final = 254  # RFC 5321 section 4.5.3.1.3: 256 octets with the brackets
+
+
+def header_addresses(message: AnyMessage, *names: str) -> list[str]:
+    """The addresses in these headers, from the Resent- ones when there is one such block (RFC 5322 section 3.6.6).
+
+    Raises ValueError when there are several, because it cannot be known which is the latest.
+    """
+    blocks = message.get_all("Resent-Date") or []
+    if len(blocks) > 1:
+        raise ValueError("message has more than one 'Resent-' header block; pass from_addr and to_addrs")
+    prefix = "Resent-" if blocks else ""
+    fields = [str(field) for name in names if (field := message[prefix + name]) is not None]
+    return [address for _, address in getaddresses(fields) if address]  # an empty group reads as an empty address
+
+
+def listed(addresses: str | Iterable[str]) -> list[str]:
+    """Addresses as smtplib takes them: one text is one address."""
+    return [addresses] if isinstance(addresses, str) else list(addresses)
+
+
+def distinct(addresses: Iterable[str]) -> tuple[dict[str, str], list[str]]:
+    """Each contact point once, as {its first spelling: the bare address in it}; then those that are no address.
+
+    A spelling may have a display name, which smtplib leaves out of the envelope.
+    """
+    found: dict[str, tuple[str, str]] = {}
+    unusable: list[str] = []
+    for spelling in addresses:
+        bare = parseaddr(spelling)[1] or spelling
+        try:
+            normal = normalize(bare, "email")
+        except TouchError:
+            normal = ""
+        if 0 < len(normal) <= _PATH_LENGTH_MAX:
+            found.setdefault(normal, (spelling, bare))
+        else:
+            unusable.append(spelling)
+    return dict(found.values()), unusable
+
+
+def without_bcc(message: AnyMessage) -> AnyMessage:
+    """A copy that a sender may change: to write a multipart out, for one, sets the boundaries of its parts."""
+    outgoing = deepcopy(message)
+    del outgoing["Bcc"], outgoing["Resent-Bcc"]
+    return outgoing
