@@ -5,7 +5,7 @@ from itertools import islice
 
 import pytest
 
-from fairtouch import Decision, Governor, Policy, PolicyError, Refused, Reservation, Touch
+from fairtouch import Decision, Governor, Policy, PolicyError, Refused, Reservation, Touch, TouchError
 from fairtouch.testing import FrozenClock
 
 MONDAY_NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
@@ -208,3 +208,41 @@ def test_an_error_that_was_handled_before_the_send_says_nothing_about_it(govern)
     with pytest.raises(ValueError, match="second"):
         try_again()
     assert [] == governor.history("ada")
+
+
+AMERICAN = {"caps": {"us-never": {"limit": "0 per 1 day", "select": {"countries": ["US"], "regions": ["us-fl"]}}}}
+
+
+@pytest.mark.parametrize("country", ["US", "us", None])
+@pytest.mark.parametrize("region", ["US-FL", "us-fl", None])
+def test_a_place_is_selected_in_either_case_and_when_it_is_unknown(govern, country, region):
+    """A rule for a place holds however the code is written, and for customers who may live there."""
+    governor, _ = govern(AMERICAN)
+    governor.customers.set("ada", country=country, region=region)
+    assert ["cap_reached"] == codes(governor.check("ada", channel="email"))
+    assert ["cap_reached"] == codes(governor.check("bob", channel="email", country=country, region=region))
+
+
+def test_a_country_that_no_rule_could_select_is_an_error(govern):
+    """A name in the place of a code would silently leave a customer without her country's rules."""
+    governor, _ = govern(AMERICAN)
+    for act in (
+        lambda: governor.customers.set("ada", country="USA"),
+        lambda: governor.check("ada", channel="email", country="USA"),
+    ):
+        with pytest.raises(TouchError, match="ISO 3166-1"):
+            act()
+    with pytest.raises(PolicyError, match="countries"):
+        Policy.model_validate({"caps": {"x": {"limit": "0 per 1 day", "select": {"countries": ["USA"]}}}})
+
+
+def test_an_import_names_every_line_that_cannot_be_used(govern, tmp_path):
+    """Unknown words are found line by line before the first one is kept."""
+    governor, _ = govern({})
+    path = tmp_path / "consents.csv"
+    path.write_text(
+        "customer,channel,status,at\\nada,email,opted_in,\\nada,fax,opted_in,\\nada,sms,maybe,\\nada,sms,opted_in,2026-01-01\\n"
+    )
+    with pytest.raises(TouchError, match=r"(?s)line 3: 'fax'.*line 4: .*maybe.*line 5: .*no time zone"):
+        governor.consent.import_file(path)
+    assert [] == governor.consent.history("ada")

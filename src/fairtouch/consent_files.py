@@ -1,7 +1,7 @@
 """Consent files: plain CSV rows into words, line by line."""
 
 import csv
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -52,16 +52,15 @@ class ImportReport:
         )
 
 
-def read_rows(path: str | Path) -> Iterator[ConsentRow]:
-    """The rows, one by one. Raises TouchError with the line numbers of what cannot be used, after looking at every
-    line.
-    """
+def read_rows(path: str | Path, check_scope: Callable[..., None]) -> Iterator[ConsentRow]:
+    """The rows, one by one. Raises TouchError with the line numbers of what cannot be used, after the last line."""
     problems: list[str] = []
     try:
         with Path(path).open(encoding="utf-8-sig", newline="") as file:
             for line, fields in _lines(file, problems):
                 try:
                     row = _row(line, fields)
+                    check_scope(*row.scope)
                 except (TouchError, ValueError) as error:
                     problems.append(f"line {line}: {str(error).removesuffix('; nothing was recorded')}")
                 else:

@@ -34,5 +34,7 @@ def event_entry(event: str, channel: str, subject: str | None, event_id: str | N
     """The event as a ledger holds it; `at` 0 is the store's now."""
     if subject is not None:
         check_text("subject", subject, TEXT_LENGTH_MAX)
+    if event_id is not None:
+        check_text("id", event_id, TEXT_LENGTH_MAX)
     kind = Kind(channel, event=event)
     return Entry(at, kind, subject, event_id or os.urandom(16).hex(), b"", Stage.CONFIRMED, 0, None)

@@ -181,8 +181,8 @@ class _Drawing:
         profile = load_profile(profile_text)
         self.policy, self.lease, self.shape, self.profile_text, self.at = policy, lease, shape, profile_text, at
         self.zones, self.zone_source = _zones(shape, profile, policy.customer.timezones)
-        self.country = shape.country or profile.country or policy.customer.country
-        self.region = shape.region or profile.region or policy.customer.region
+        self.country = _place(shape.country or profile.country or policy.customer.country)
+        self.region = _place(shape.region or profile.region or policy.customer.region)
         self.essential = shape.kind.category in policy.essential
         wished = _NO_WISHES if self.essential else _wishes(profile_text, policy.week_starts)
         self.caps = self._applying((*policy.rules.caps, *wished.caps))
@@ -289,6 +289,11 @@ def _wishes(profile_text: str, week_starts: str) -> Wishes:
     if profile.quiet_hours is None:
         return Wishes(tuple(caps), ())
     return Wishes(tuple(caps), (HoursRule(name="wish:quiet_hours", hours=parse_hours(profile.quiet_hours)),))
+
+
+def _place(code: str | None) -> str | None:
+    """A country or region as rules spell it: a code in the other case is the same place."""
+    return None if code is None else code.upper()
 
 
 def _zones(shape: Shape, profile: Profile, candidates: tuple[str, ...] | None) -> tuple[tuple[str, ...], ZoneSource]:

@@ -9,7 +9,7 @@ from fairtouch.bounds import GROUPS_MAX, NAME_LENGTH_MAX, WISHES_MAX
 from fairtouch.errors import TouchError
 from fairtouch.hours import parse_hours
 from fairtouch.periods import parse_limit
-from fairtouch.touch import check_text
+from fairtouch.touch import check_country, check_text
 from fairtouch.zones import check_zone
 
 
@@ -32,9 +32,10 @@ class Profile:
     def __post_init__(self) -> None:
         if self.timezone is not None:
             check_zone(self.timezone)
-        for name in ("country", "region"):
-            if getattr(self, name) is not None:
-                check_text(name, getattr(self, name), NAME_LENGTH_MAX)
+        if self.country is not None:
+            check_country(self.country)
+        if self.region is not None:
+            check_text("region", self.region, NAME_LENGTH_MAX)
         object.__setattr__(self, "groups", _groups(self.groups))
         _check_wishes({} if self.wishes is None else self.wishes)
         if self.quiet_hours is not None:

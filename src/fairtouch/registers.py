@@ -8,7 +8,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 from fairtouch.bounds import BATCH_SIZE, EVIDENCE_BYTES_MAX, TEXT_LENGTH_MAX
 from fairtouch.clock import Clock, injected_now
@@ -26,6 +26,7 @@ from fairtouch.touch import Kind, check_text
 
 _CHANGES_MAX: Final = 100  # attempts to change a profile that others keep changing
 _KEEP: Final[Any] = object()
+CAUSES: Final[tuple[str, ...]] = get_args(SuppressionCause)
 
 
 class ConsentRegister:
@@ -157,11 +158,11 @@ class ConsentRegister:
         TouchError with the line numbers when any row cannot be used; then nothing was recorded. A file may be
         imported again: it changes nothing.
         """
-        for row in read_rows(path):  # the whole file is checked before the first word is kept
-            self._policy.check_scope(*row.scope)
+        for _ in read_rows(path, self._policy.check_scope):
+            pass  # the whole file is checked before the first word is kept
         report = ImportReport()
         batch: list[ConsentRow] = []
-        for row in read_rows(path):
+        for row in read_rows(path, self._policy.check_scope):
             batch.append(row)
             if len(batch) == BATCH_SIZE:
                 report = self._import(batch, report, progress)
@@ -213,6 +214,10 @@ class SuppressionRegister:
         self, address: str, channel: str, cause: SuppressionCause = "manual", *, event_id: str | None = None
     ) -> bool:
         """Suppresses the address; whether that is new. A repeated `event_id` changes nothing."""
+        if cause not in CAUSES:
+            raise TouchError(f"cause={str(cause)[:40]!r} is none of {', '.join(CAUSES)}; nothing was recorded")
+        if event_id is not None:
+            check_text("event_id", event_id, TEXT_LENGTH_MAX)
         now = None if self._clock is None else injected_now(self._clock)
         return self._store.suppress(self._key(address, channel), cause, event_id, now)
 

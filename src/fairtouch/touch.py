@@ -14,7 +14,6 @@ _LENGTHS = {
     "id": TEXT_LENGTH_MAX,
     "address": ADDRESS_LENGTH_MAX,
     "timezone": ZONE_LENGTH_MAX,
-    "country": NAME_LENGTH_MAX,
     "region": NAME_LENGTH_MAX,
 }
 
@@ -67,6 +66,8 @@ class Touch:
             value = getattr(self, name)
             if value is not None:
                 check_text(name, value, length_max)
+        if self.country is not None:
+            check_country(self.country)
         if type(self.priority) is not int:
             raise TouchError(
                 f"priority must be a whole number, not {type(self.priority).__name__}; nothing was recorded"
@@ -79,6 +80,14 @@ class Touch:
         shown = {"category": self.category, "topic": self.topic, "campaign": self.campaign, "tags": self.tags or None}
         fields = "".join(f", {name}={value!r}" for name, value in shown.items() if value is not None)
         return f"Touch(…, channel={self.channel!r}{fields})"
+
+
+def check_country(value: object) -> None:
+    """Raises TouchError unless the value is an ISO 3166-1 code of two letters; no rule selects another spelling."""
+    if not isinstance(value, str) or not (len(value) == 2 and value.isascii() and value.isalpha()):
+        raise TouchError(
+            f"country={str(value)[:40]!r} is no ISO 3166-1 code of two letters, such as 'US'; nothing was recorded"
+        )
 
 
 def check_text(name: str, value: object, length_max: int) -> None:

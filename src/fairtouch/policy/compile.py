@@ -58,6 +58,11 @@ def nearest(word: str, known: frozenset[str]) -> str:
     return f"; did you mean {close[0]!r}?" if close else f"; known are {', '.join(sorted(known))}"
 
 
+def _values(key: str, values: tuple[str, ...]) -> frozenset[str]:
+    """The values of a selection; places in upper case, because codes in either case are meant."""
+    return frozenset(value.upper() if key in {"countries", "regions"} else value for value in values)
+
+
 class Compiler:
     """Compiles the sections of one policy and its packs, and gathers what is wrong with them."""
 
@@ -168,7 +173,7 @@ class Compiler:
             self.problems += [
                 f"{path}.{key}: {sentence}" for sentence in self.words.unknown(key, getattr(section, key))
             ]
-        return Selector(**{key: frozenset(values) for key, values in section if values is not None})
+        return Selector(**{key: _values(key, values) for key, values in section if values is not None})
 
     def _cap(self, name: str, section: CapSection, prefix: str) -> CapRule | None:
         path = f"{prefix}caps.{name}"

@@ -13,6 +13,7 @@ from fairtouch.bounds import NAME_LENGTH_MAX, SELECTION_MAX, TEXT_LENGTH_MAX, ZO
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=NAME_LENGTH_MAX)]
 Text = Annotated[str, StringConstraints(min_length=1, max_length=TEXT_LENGTH_MAX)]
 Values = Annotated[tuple[Text, ...], Field(min_length=1, max_length=SELECTION_MAX)]
+Country = Annotated[str, StringConstraints(pattern=r"^[A-Za-z]{2}$")]
 Windows = Text | tuple[Text, ...]
 Weekday = Literal["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"]
 EventName = Literal["conversation", "refusal", "reply", "complaint", "hard_bounce", "soft_bounce", "open", "click"]
@@ -34,7 +35,7 @@ class SelectionSection(Section):
     topics: Values | None = None
     campaigns: Values | None = None
     tags: Values | None = None
-    countries: Values | None = None
+    countries: Annotated[tuple[Country, ...], Field(min_length=1, max_length=SELECTION_MAX)] | None = None
     regions: Values | None = None
 
 
@@ -131,7 +132,7 @@ class CustomerSection(Section):
     """What is assumed when the customer's own facts are missing."""
 
     timezones: Annotated[tuple[Text, ...], Field(min_length=1, max_length=ZONES_MAX)] | None = None
-    country: Text | None = None
+    country: Country | None = None
     region: Text | None = None
 
 

@@ -69,10 +69,14 @@ class SqliteStore:
 
     def bind(self, namespace: bytes, fingerprint: bytes) -> None:
         key = f"fingerprint:{namespace.hex()}"
-        with self._connections.transaction("durable") as connection:
-            connection.execute("INSERT OR IGNORE INTO meta VALUES (?, ?)", (key, fingerprint))
-            if connection.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()[0] != fingerprint:
-                raise StoreError(WRITTEN_OTHERWISE)
+        with self._connections.transaction("read") as connection:
+            known = connection.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+        if known is None:
+            with self._connections.transaction("durable") as connection:
+                connection.execute("INSERT OR IGNORE INTO meta VALUES (?, ?)", (key, fingerprint))
+                known = connection.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+        if known[0] != fingerprint:
+            raise StoreError(WRITTEN_OTHERWISE)
 
     def close(self) -> None:
         self._connections.close()
