@@ -240,9 +240,8 @@ def test_an_import_names_every_line_that_cannot_be_used(govern, tmp_path):
     """Unknown words are found line by line before the first one is kept."""
     governor, _ = govern({})
     path = tmp_path / "consents.csv"
-    path.write_text(
-        "customer,channel,status,at\\nada,email,opted_in,\\nada,fax,opted_in,\\nada,sms,maybe,\\nada,sms,opted_in,2026-01-01\\n"
-    )
+    rows = ["customer,channel,status,at", "ada,email,opted_in,", "ada,fax,opted_in,", "ada,sms,maybe,"]
+    path.write_text("\n".join([*rows, "ada,sms,opted_in,2026-01-01"]))
     with pytest.raises(TouchError, match=r"(?s)line 3: 'fax'.*line 4: .*maybe.*line 5: .*no time zone"):
         governor.consent.import_file(path)
     assert [] == governor.consent.history("ada")
