@@ -21,14 +21,14 @@ class Overbooking(MemoryStore):
 
     def decide(self, asks: Sequence[Ask]) -> list[Facts | Stale]:
         roomy = [replace(condition, limit=99) for condition in asks[0].plan.conditions]
-        return super().decide([replace(ask, plan=replace(ask.plan, conditions=tuple(roomy))) for ask in asks])
+        return super().decide([ask._replace(plan=replace(ask.plan, conditions=tuple(roomy))) for ask in asks])
 
 
 class Refusing(MemoryStore):
     """Refuses what its own facts allow."""
 
     def decide(self, asks: Sequence[Ask]) -> list[Facts | Stale]:
-        return super().decide([replace(ask, take=False) for ask in asks])
+        return super().decide([ask._replace(take=False) for ask in asks])
 
 
 class Fickle(MemoryStore):

@@ -56,6 +56,7 @@ def send(governor: Governor, message: Send) -> tuple[Send, Answer, int | None]:
     if decision.reservation is not None:
         settle = governor.release if message.fails else governor.confirm
         settle(decision.reservation)
+    assert decision.allowed == all(check.passed or not check.enforced for check in decision.checks)
     reasons = frozenset((reason.code.value, reason.rule) for reason in decision.reasons)
     next_at = None if decision.next_allowed_at is None else to_ms(decision.next_allowed_at)
     return message, (decision.outcome.value, reasons), next_at

@@ -7,7 +7,6 @@ verified by the store inside its atomic step; when it was wrong the answer holds
 
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from typing import Any, Final
 
 from fairtouch.bounds import LEASE_SECONDS_MAX, REPLANS_MAX
@@ -93,7 +92,7 @@ class Asker:
             self._profiles.clear()
         self._profiles[ask.customer] = truth.profile
         plan = self.planner.plan(ask.plan.shape, truth.profile, truth.now)
-        return replace(ask, plan=plan, seen=None, entry=replace(ask.entry, lease_end=self.lease))
+        return ask._replace(plan=plan, seen=None, entry=ask.entry._replace(lease_end=self.lease))
 
     def reserved(self, reservation: Reservation, *, clock: int, now: int | None) -> Question:
         """What a reservation was for, to settle it and to look at its rules again."""
@@ -154,7 +153,7 @@ def _with_consents_seen(ask: Ask, facts: Facts) -> Ask:
         span = part.span(facts.now) if part.rule.enforced(facts.now) and not part.lifted(facts.said) else None
         if span is not None:
             ends.append(span[1])
-    return replace(ask, entry=replace(ask.entry, lease_end=min(ends) - facts.now), seen=facts.said)
+    return ask._replace(entry=ask.entry._replace(lease_end=min(ends) - facts.now), seen=facts.said)
 
 
 def as_unverified(questions: Sequence[Question], clock: int) -> bool:

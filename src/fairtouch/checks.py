@@ -58,10 +58,10 @@ _HELD: Final = {
 }
 
 
-def checks(ask: Ask, facts: Facts, *, require_address: bool) -> Iterator[Check]:
+def checks(ask: Ask, facts: Facts) -> Iterator[Check]:
     """Every rule that applies to the touch at the facts' instant, in order."""
     yield _id(ask, facts)
-    yield _suppression(ask, facts, require_address=require_address)
+    yield _suppression(ask, facts)
     yield from _consent(ask, facts)
     for part in ask.plan.hours:
         if part.rule.in_force(facts.now):
@@ -69,25 +69,40 @@ def checks(ask: Ask, facts: Facts, *, require_address: bool) -> Iterator[Check]:
     yield from _caps(ask, facts)
 
 
+def passes(ask: Ask, facts: Facts) -> bool:
+    """Whether every enforced rule surely passes: the comparisons that the store made, made again.
+
+    A False is no verdict yet: a consent may be close to its expiry, or lift the hours. `checks` tells.
+    """
+    plan = ask.plan
+    return (
+        (facts.holder is Holder.NONE or (facts.holder is Holder.IN_DOUBT and plan.resends))
+        and facts.suppressed is None
+        and (ask.entry.address is not None or not plan.require_address)
+        and plan.open
+        and plan.since <= facts.now < plan.until
+        and all(
+            count < condition.limit or not condition.enforced
+            for count, condition in zip(facts.counts, plan.conditions, strict=True)
+        )
+        and plan.permits(facts.said)
+    )
+
+
 def _id(ask: Ask, facts: Facts) -> Check:
-    held = None if facts.holder is Holder.IN_DOUBT and resends(ask) else _HELD.get(facts.holder)
+    held = None if facts.holder is Holder.IN_DOUBT and ask.plan.resends else _HELD.get(facts.holder)
     if held is None:
         return Check(rule="id", kind="id", passed=True)
     return Check(rule="id", kind="id", passed=False, code=held[0], message=held[1])
 
 
-def resends(ask: Ask) -> bool:
-    """Whether the policy judges a touch in doubt anew, in the old one's place."""
-    return ask.plan.policy.in_doubt == "resend"
-
-
-def _suppression(ask: Ask, facts: Facts, *, require_address: bool) -> Check:
+def _suppression(ask: Ask, facts: Facts) -> Check:
     if facts.suppressed:
         message = f"the address is suppressed on {ask.plan.shape.kind.channel}: {facts.suppressed}"
         return Check(rule="suppression", kind="suppression", passed=False, code=Code.SUPPRESSED, message=message)
     if ask.entry.address is not None:
         return Check(rule="suppression", kind="suppression", passed=True)
-    if not require_address:
+    if not ask.plan.require_address:
         return Check(rule="suppression", kind="suppression", passed=True, note="not_checked")
     message = "the policy requires an address, to look for suppressions, and the touch has none"
     return Check(rule="suppression", kind="suppression", passed=False, code=Code.ADDRESS_MISSING, message=message)

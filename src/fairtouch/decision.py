@@ -7,13 +7,14 @@ when it is looked at.
 
 from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 
 from fairtouch.bounds import HORIZON_DAYS
-from fairtouch.checks import Check, checks
+from fairtouch.checks import Check, checks, passes
 from fairtouch.consent import MASKS, standing
 from fairtouch.errors import StoreError
 from fairtouch.explaining import explanation, summary
-from fairtouch.facts import Ask, Facts, Holder
+from fairtouch.facts import Ask, Entry, Facts, Holder
 from fairtouch.instants import DAY, NEVER, from_ms
 from fairtouch.reasons import SENTENCES, Code, Reason
 from fairtouch.records import Basis, DecisionRecord, Outcome, Reservation, decision_records
@@ -143,47 +144,48 @@ class Decision:
 
 def judge(ask: Ask, facts: Facts, touch: Touch | None = None) -> Decision:
     """The decision. Raises StoreError when the store took a slot that its own facts forbid: give it back."""
-    plan = ask.plan
-    found = tuple(checks(ask, facts, require_address=plan.policy.require_address))
+    if passes(ask, facts) or (facts.taken and facts.holder is Holder.OURS):  # ours: taken by this call, run twice
+        return _decision(ask, facts, touch, Outcome.ALLOWED, facts.now, ())
+    found = tuple(checks(ask, facts))
     reasons = tuple(reason for check in found if (reason := check.reason) is not None)
-    if facts.taken and facts.holder is Holder.OURS:
-        reasons = ()  # the same call again: what it took stays taken, whatever has changed since
-    elif facts.taken and (reasons or not plan.since <= facts.now < plan.until):
+    if facts.taken and (reasons or not ask.plan.since <= facts.now < ask.plan.until):
         raise StoreError(
             "the store took a slot that its own answer forbids "
             f"({', '.join(reason.rule for reason in reasons) or 'at another time than the plan is for'}); "
             "nothing may be sent, and the slot is given back"
         )
-    outcome, next_at, reasons = _outcome(ask, facts, reasons)
+    if not reasons:
+        return _decision(ask, facts, touch, Outcome.ALLOWED, facts.now, ())
+    at = next_allowed(ask, facts)
+    if at <= facts.now + HORIZON_DAYS * DAY:
+        return _decision(ask, facts, touch, Outcome.DEFERRED, at, reasons)
+    if at < NEVER:
+        reasons = (*reasons, Reason(Code.HORIZON, "horizon", SENTENCES[Code.HORIZON]))
+    return _decision(ask, facts, touch, Outcome.REFUSED, None, reasons)
+
+
+def _decision(  # noqa: PLR0917 - what was asked, what was found, what it comes to
+    ask: Ask, facts: Facts, touch: Touch | None, outcome: Outcome, next_at: int | None, reasons: tuple[Reason, ...]
+) -> Decision:
+    if facts.taken and facts.entry is None:
+        raise StoreError("the store took a slot and did not say which; nothing may be sent")
     return Decision(
         outcome=outcome,
         at=from_ms(facts.now),
-        policy_revision=plan.policy.revision,
-        next_allowed_at=next_at,
+        policy_revision=ask.plan.policy.revision,
+        next_allowed_at=None if next_at is None else from_ms(next_at),
         reasons=reasons,
-        reservation=_reservation(ask, facts) if facts.taken else None,
+        reservation=_reservation(ask, facts.entry) if facts.taken and facts.entry is not None else None,
         touch=touch,
-        build_evidence=lambda: (found, _basis(ask, facts)),
+        build_evidence=partial(_evidence, ask, facts),
     )
 
 
-def _outcome(
-    ask: Ask, facts: Facts, reasons: tuple[Reason, ...]
-) -> tuple[Outcome, datetime | None, tuple[Reason, ...]]:
-    if not reasons:
-        return Outcome.ALLOWED, from_ms(facts.now), ()
-    at = next_allowed(ask, facts, require_address=ask.plan.policy.require_address)
-    if at <= facts.now + HORIZON_DAYS * DAY:
-        return Outcome.DEFERRED, from_ms(at), reasons
-    if at < NEVER:
-        reasons = (*reasons, Reason(Code.HORIZON, "horizon", SENTENCES[Code.HORIZON]))
-    return Outcome.REFUSED, None, reasons
+def _evidence(ask: Ask, facts: Facts) -> Evidence:
+    return tuple(checks(ask, facts)), _basis(ask, facts)
 
 
-def _reservation(ask: Ask, facts: Facts) -> Reservation:
-    entry = facts.entry
-    if entry is None:
-        raise StoreError("the store took a slot and did not say which; nothing may be sent")
+def _reservation(ask: Ask, entry: Entry) -> Reservation:
     return Reservation(
         id=entry.id,
         token=entry.token.hex(),

@@ -1,11 +1,11 @@
 """What is asked of a store, and what it answers: the vocabulary between plan, store and decision.
 
-Rule 1: frozen data only. Rule 2: customers and addresses are digests here; nothing in a store can be read back into
-one.
+Rule 1: immutable data only, as tuples, because every decision makes several. Rule 2: customers and addresses are
+digests here; nothing in a store can be read back into one.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from enum import IntEnum, StrEnum, unique
 from typing import Literal, NamedTuple
@@ -26,8 +26,7 @@ class Stage(IntEnum):
     CONFIRMED = 1
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """One fact of a customer's ledger: a touch, or an event (`kind.event`). Instants in milliseconds.
 
     `token` tells one caller of an id from another; `lease_end` is when an unsettled reservation falls in doubt;
@@ -45,15 +44,14 @@ class Entry:
 
     def as_sent(self, at: int) -> "Entry":
         """The same touch as one that happened at an instant."""
-        return replace(self, at=at, stage=Stage.CONFIRMED, lease_end=0)
+        return self._replace(at=at, stage=Stage.CONFIRMED, lease_end=0)
 
     def same_content(self, other: "Entry") -> bool:
         """Whether two touches under one id are the same touch."""
-        return (self.kind, self.subject, self.address) == (other.kind, other.subject, other.address)
+        return self.kind == other.kind and self.subject == other.subject and self.address == other.address
 
 
-@dataclass(frozen=True, slots=True)
-class Ask:
+class Ask(NamedTuple):
     """One question: may this touch of this customer happen under this plan, and, if `take`, reserve it in the same
     step.
 
@@ -83,8 +81,7 @@ class Holder(StrEnum):
     OTHER_CONTENT = "other_content"
 
 
-@dataclass(frozen=True, slots=True)
-class Facts:
+class Facts(NamedTuple):
     """What the store found, at its own `now`, in one atomic step.
 
     `counts`: per condition of the plan, without entries under the asking touch's own id. `touches`: what fills the
@@ -102,8 +99,7 @@ class Facts:
     entry: Entry | None
 
 
-@dataclass(frozen=True, slots=True)
-class Stale:
+class Stale(NamedTuple):
     """The plan was made for another profile or another now; nothing was decided. Here is the truth to plan with."""
 
     now: int

@@ -97,6 +97,10 @@ class Need:
     double: bool
     alive_from: int
 
+    def met_by(self, words: Said) -> bool:
+        """Whether an opt-in at a scope is enough where nobody opted out."""
+        return (words.confirmed if self.double else words.opted_in) >= self.alive_from
+
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Plan:
@@ -104,7 +108,8 @@ class Plan:
     until).
 
     `open`: the open hours allow it throughout; `closes_at`: when they end. `scopes`: the consents to read, first the
-    eight that cover the touch. `zones`: all that a rule of local time must hold in.
+    eight that cover the touch. `zones`: all that a rule of local time must hold in. `keep`, `resends`,
+    `require_address`: the policy's own, in milliseconds and as yes or no.
     """
 
     shape: Shape
@@ -123,6 +128,9 @@ class Plan:
     alive_from: int
     open: bool
     closes_at: int
+    keep: int
+    resends: bool
+    require_address: bool
     _fills: dict[Kind, tuple[int, ...]] = field(default_factory=dict)
 
     def fills(self, kind: Kind) -> tuple[int, ...]:
@@ -140,8 +148,8 @@ class Plan:
         plan again.
         """
         words = said[: len(MASKS)]
-        if not self.needs and not any(word.opted_out for word in words):
-            return True
+        if not any(word.opted_out for word in words):
+            return all(any(need.met_by(word) for word in words) for need in self.needs)
         if withdrawn(words, lambda given: given >= self.alive_from):
             return False
         return all(granting(words, partial(le, need.alive_from), double=need.double) is not None for need in self.needs)
@@ -155,13 +163,21 @@ class Planner:
     def __init__(self, policy: Policy, lease: int) -> None:
         self.policy = policy
         self.lease = lease
+        self._shapes: dict[tuple[object, ...], Shape] = {}
         self._plans: dict[tuple[Shape, str], Plan] = {}
 
     def shape(self, touch: Touch) -> Shape:
         """The shape of a touch. Raises TouchError for words that the policy does not know and zones that are none."""
-        if touch.timezone is not None:
-            check_zone(touch.timezone)
-        return Shape(self.policy.kind(touch), touch.timezone, touch.country, touch.region, touch.priority)
+        place = (touch.timezone, touch.country, touch.region, touch.priority)
+        key = (touch.channel, touch.category, touch.topic, touch.campaign, touch.tags, place)
+        shape = self._shapes.get(key)
+        if shape is None:
+            if touch.timezone is not None:
+                check_zone(touch.timezone)
+            if len(self._shapes) >= _PLANS_MAX:
+                self._shapes.clear()
+            shape = self._shapes[key] = Shape(self.policy.kind(touch), *place)
+        return shape
 
     def plan(self, shape: Shape, profile: str, at: int) -> Plan:
         """The plan for a shape and a profile that is right at an instant."""
@@ -235,6 +251,9 @@ class _Drawing:
             alive_from=max([1, *(_alive_from(rule, alive_until) for rule in self.consents if rule.enforced(self.at))]),
             open=is_open and not any(rule.enforced(self.at) for rule in zoneless),
             closes_at=min([NEVER, *(span[1] for span in spans if span)]),
+            keep=self.policy.keep,
+            resends=self.policy.in_doubt == "resend",
+            require_address=self.policy.require_address,
         )
 
     def _conditions(self) -> Iterator[Condition]:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 from fairtouch.bounds import HORIZON_DAYS
-from fairtouch.checks import by_subject, lifts, resends, unexpired
+from fairtouch.checks import by_subject, lifts, unexpired
 from fairtouch.consent import MASKS, Said, granting, withdrawn
 from fairtouch.facts import Ask, Entry, Facts, Holder
 from fairtouch.instants import DAY, NEVER
@@ -21,11 +21,11 @@ Step = Callable[[int], int]
 """The earliest instant from the given one on at which a rule passes; NEVER when time does not help."""
 
 
-def next_allowed(ask: Ask, facts: Facts, *, require_address: bool) -> int:
+def next_allowed(ask: Ask, facts: Facts) -> int:
     """The earliest millisecond at which the touch passes. NEVER when time does not help; past the horizon, some
     instant past it.
     """
-    steps = list(_steps(ask, facts, require_address=require_address))
+    steps = list(_steps(ask, facts))
     horizon = facts.now + HORIZON_DAYS * DAY
     at = facts.now
     while at <= horizon:
@@ -36,8 +36,8 @@ def next_allowed(ask: Ask, facts: Facts, *, require_address: bool) -> int:
     return at
 
 
-def _steps(ask: Ask, facts: Facts, *, require_address: bool) -> Iterator[Step]:
-    if facts.suppressed or (require_address and ask.entry.address is None):
+def _steps(ask: Ask, facts: Facts) -> Iterator[Step]:
+    if facts.suppressed or (ask.plan.require_address and ask.entry.address is None):
         yield _never
     yield from _id_steps(ask, facts)
     words = facts.said[: len(MASKS)]
@@ -72,7 +72,7 @@ def _while_enforced(rule: Rule, step: Step) -> Step:
 def _id_steps(ask: Ask, facts: Facts) -> Iterator[Step]:
     if facts.holder is Holder.IN_FLIGHT and facts.entry is not None:
         yield partial(max, facts.entry.lease_end)  # then it is settled, or in doubt: ask again
-    elif facts.holder is Holder.SENT or (facts.holder is Holder.IN_DOUBT and not resends(ask)):
+    elif facts.holder is Holder.SENT or (facts.holder is Holder.IN_DOUBT and not ask.plan.resends):
         yield _never
 
 

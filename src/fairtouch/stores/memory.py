@@ -9,7 +9,7 @@ import threading
 from bisect import bisect_left, insort
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from operator import attrgetter
 
 from fairtouch.clock import system_now
@@ -84,7 +84,7 @@ class MemoryStore:
         stale = is_stale(ask, customer.profile, now)
         if stale is not None:
             return stale
-        held = holder(ask, customer.same_id(ask.entry, now - ask.plan.policy.keep), now)
+        held = holder(ask, customer.same_id(ask.entry, now - ask.plan.keep), now)
         facts = weigh(
             ask,
             now,
@@ -98,10 +98,10 @@ class MemoryStore:
             return facts
         if held[1] is not None:
             customer.remove(held[1])
-        entry = replace(ask.entry, at=now, lease_end=lease_end(ask, now))
+        entry = ask.entry._replace(at=now, lease_end=lease_end(ask, now))
         customer.insert(entry)
-        self._prune(customer, now - ask.plan.policy.keep)
-        return replace(facts, entry=entry)
+        self._prune(customer, now - ask.plan.keep)
+        return facts._replace(entry=entry)
 
     def confirm(self, customer: bytes, entry: Entry, scopes: Sequence[Scope | None], now: int | None) -> Settlement:
         with self._lock:
@@ -111,7 +111,7 @@ class MemoryStore:
             if found is not None and found.stage is Stage.RESERVED:
                 kept.remove(found)
             if found is None or found.stage is Stage.RESERVED:
-                kept.insert(replace(found or replace(entry, at=now), stage=Stage.CONFIRMED))
+                kept.insert((found or entry._replace(at=now))._replace(stage=Stage.CONFIRMED))
             said = tuple(kept.said.get(scope, NOTHING) if scope else NOTHING for scope in scopes)
             return Settlement(now, found.stage if found else None, (found or entry).lease_end, said)
 
@@ -131,7 +131,7 @@ class MemoryStore:
             verdict = recordable(entry, kept.same_id(entry, now - keep), keep, now)
             if isinstance(verdict, Entry):
                 kept.remove(verdict)
-                kept.insert(replace(verdict, stage=Stage.CONFIRMED))
+                kept.insert(verdict._replace(stage=Stage.CONFIRMED))
                 return Recorded.KEPT
             if verdict is Recorded.KEPT:
                 kept.insert(entry)

@@ -8,7 +8,6 @@ or consent.
 import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
 from typing import Final, cast
 
 from fairtouch.clock import system_now
@@ -152,7 +151,7 @@ class SqliteStore:
         stale = is_stale(ask, profile[0] if profile else "", now)
         if stale is not None:
             return stale
-        held = holder(ask, self._same_id(connection, customer, entry, now - ask.plan.policy.keep), now)
+        held = holder(ask, self._same_id(connection, customer, entry, now - ask.plan.keep), now)
         suppressed = connection.execute(_SUPPRESSED, (entry.address,)).fetchone() if entry.address else None
         said = self._said(connection, customer, ask.plan.scopes)
         totals = self._totals(connection, ask)
@@ -161,9 +160,9 @@ class SqliteStore:
             return facts
         if held[1] is not None:
             connection.execute(_DELETE, (customer, held[1].at, held[1].id, held[1].token))
-        taken = replace(entry, at=now, lease_end=lease_end(ask, now))
+        taken = entry._replace(at=now, lease_end=lease_end(ask, now))
         self._insert(connection, customer, taken)
-        return replace(facts, entry=taken)
+        return facts._replace(entry=taken)
 
     def _totals(self, connection: sqlite3.Connection, ask: Ask) -> Iterable[Total]:
         if all(condition.span or condition.since >= 0 for condition in ask.plan.conditions):
@@ -189,7 +188,7 @@ class SqliteStore:
             now = self._now(connection, customer, now)
             found = self._reservation(connection, customer, entry)
             if found is None:
-                self._insert(connection, customer, replace(entry, at=now, stage=Stage.CONFIRMED))
+                self._insert(connection, customer, entry._replace(at=now, stage=Stage.CONFIRMED))
             elif found.stage is Stage.RESERVED:
                 connection.execute(_CONFIRM, (customer, found.at, found.id, found.token))
             said = self._said(connection, customer, scopes)

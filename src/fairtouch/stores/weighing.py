@@ -4,13 +4,11 @@ Rule 1: pure; the caller holds the lock or the transaction. Rule 2: it compares 
 else: no policy.
 """
 
-from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 
+from fairtouch.checks import fullest
 from fairtouch.consent import Said
 from fairtouch.facts import Ask, Entry, Facts, Holder, Stage, Stale, SuppressionCause, Total
-from fairtouch.plan import Condition
 from fairtouch.stores.port import Recorded
 
 
@@ -48,7 +46,7 @@ def lease_end(ask: Ask, now: int) -> int:
 
 def stamped(entry: Entry, now: int) -> Entry:
     """The entry at its own instant, or at now when it has none."""
-    return entry if entry.at else replace(entry, at=now)
+    return entry if entry.at else entry._replace(at=now)
 
 
 def recordable(entry: Entry, same_id: Iterable[Entry], keep: int, now: int) -> Recorded | Entry:
@@ -87,40 +85,30 @@ def weigh(  # noqa: PLR0917 - the whole of what a store reads, in the order in w
 
 
 def _permitted(ask: Ask, said: tuple[Said, ...], held: Holder) -> bool:
-    policy = ask.plan.policy
-    id_is_free = held is Holder.NONE or (held is Holder.IN_DOUBT and policy.in_doubt == "resend")
-    has_address = ask.entry.address is not None or not policy.require_address
+    id_is_free = held is Holder.NONE or (held is Holder.IN_DOUBT and ask.plan.resends)
+    has_address = ask.entry.address is not None or not ask.plan.require_address
     consents_permit = ask.seen == said if ask.seen is not None else ask.plan.open and ask.plan.permits(said)
     return id_is_free and has_address and consents_permit
 
 
 def _counts(ask: Ask, now: int, entries: Sequence[Entry], totals: Iterable[Total]) -> tuple[int, ...]:
-    plan, own, subject = ask.plan, ask.entry, ask.entry.subject
+    plan = ask.plan
     starts = [condition.start(now) for condition in plan.conditions]
     oldest = min(starts, default=now)
-    found: list[Counter[str | None]] = [Counter() for _ in starts]
+    counts = [0] * len(starts)
     for entry in reversed(entries):
         if entry.at < oldest:
             break
-        for index in plan.fills(entry.kind):
-            if entry.at >= starts[index] and not _is_own(entry, own):
-                found[index][entry.subject] += 1
-    counts = [
-        _judged(condition, by_subject, subject) for condition, by_subject in zip(plan.conditions, found, strict=True)
-    ]
+        if not _is_own(entry, ask.entry):
+            for index in plan.fills(entry.kind):
+                counts[index] += entry.at >= starts[index]
+    for index, condition in enumerate(plan.conditions):
+        if condition.rule.per_subject and counts[index]:
+            counts[index] = len(fullest(condition.rule, _filling(ask, now, entries, index), ask.entry.subject))
     for total in totals:
         for index in plan.fills(total.kind):
-            if starts[index] < 0:  # only a lifetime looks back beyond 1970
-                counts[index] += total.number
+            counts[index] += total.number if starts[index] < 0 else 0  # only a lifetime looks back beyond 1970
     return tuple(counts)
-
-
-def _judged(condition: Condition, by_subject: Counter[str | None], subject: str | None) -> int:
-    """What counts for the subject: its own and those without one; without a subject, whichever is fullest."""
-    if not condition.rule.per_subject:
-        return by_subject.total()
-    without = by_subject.pop(None, 0)
-    return without + (max(by_subject.values(), default=0) if subject is None else by_subject[subject])
 
 
 def _is_own(entry: Entry, own: Entry) -> bool:
