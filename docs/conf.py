@@ -1,4 +1,5 @@
 import logging
+import re
 from importlib import metadata
 
 project = "fairtouch"
@@ -15,8 +16,8 @@ myst_heading_anchors = 3
 # Docstrings are prose in which `this` is code.
 default_role = "code"
 autodoc_member_order = "bysource"
-autodoc_typehints = "description"
-autodoc_typehints_description_target = "documented"
+autodoc_typehints = "signature"
+maximum_signature_line_length = 100
 
 # The index lists pages by pattern, so that a page joins by being written. A pattern without pages yet is no fault, but
 # Sphinx gives this warning no type that suppress_warnings could name.
@@ -25,3 +26,13 @@ toctrees.addFilter(lambda record: getattr(record, "subtype", None) != "empty_glo
 
 html_theme = "furo"
 html_title = f"fairtouch {release}"
+
+
+def setup(app):
+    """An asterisk that stands alone in a docstring, as in `Resent-*`, begins no emphasis."""
+    app.connect("autodoc-process-docstring", _escape_asterisks)
+
+
+def _escape_asterisks(*given):
+    lines = given[-1]
+    lines[:] = [re.sub(r"(?<!\w)\*(?!\w)", r"\*", line) for line in lines]
