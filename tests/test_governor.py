@@ -5,7 +5,7 @@ from itertools import islice
 
 import pytest
 
-from fairtouch import Decision, Governor, Policy, PolicyError, Refused, Reservation, Touch, TouchError
+from fairtouch import Decision, Governor, Policy, PolicyError, Refused, Reservation, StoreError, Touch, TouchError
 from fairtouch.testing import FrozenClock
 
 MONDAY_NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
@@ -245,3 +245,85 @@ def test_an_import_names_every_line_that_cannot_be_used(govern, tmp_path):
     with pytest.raises(TouchError, match=r"(?s)line 3: 'fax'.*line 4: .*maybe.*line 5: .*no time zone"):
         governor.consent.import_file(path)
     assert [] == governor.consent.history("ada")
+
+
+def test_a_wish_may_not_look_beyond_the_horizon(govern):
+    """A wish that pruning would make forget is refused when it is made."""
+    governor, _ = govern({"ledger": {"keep": "30 days"}})
+    with pytest.raises(TouchError, match=r"ledger\.keep = '30 days'"):
+        governor.customers.set("ada", wishes={"email": "1 per 60 days"})
+
+
+def test_one_namespace_does_not_prune_what_another_counts(govern):
+    """Where brands share a store, the longest horizon holds for all."""
+    short, clock = govern({"ledger": {"keep": "10 days"}}, namespace="short")
+    long = Governor(
+        Policy.model_validate({"caps": {"x": {"limit": "1 per 90 days"}}}), short._store, namespace="long", clock=clock
+    )
+    long.reserve("ada", channel="email", id="1")
+    clock.advance(timedelta(days=30))
+    assert (0, ["cap_reached"]) == (short.prune(), codes(long.check("ada", channel="email")))
+
+
+@pytest.mark.parametrize("topic", ["", " ", "x" * 300, 7, "\ud800"])
+def test_a_word_has_a_usable_scope(govern, topic):
+    """An empty, over-long or unreadable topic is an error, and never stands for every topic."""
+    governor, _ = govern({})
+    governor.consent.opt_out("eve")
+    for speak in (governor.consent.opt_in, governor.consent.opt_out, governor.consent.request, governor.consent.status):
+        with pytest.raises(TouchError):
+            speak("eve", topic=topic)
+    assert ["opted_out"] == codes(governor.check("eve", channel="email"))
+
+
+def test_feedback_about_the_future_records_nothing(govern):
+    """Neither the event nor the suppression is kept when the instant is wrong."""
+    governor, _ = govern({})
+    with pytest.raises(TouchError, match="nothing was recorded"):
+        governor.feedback(
+            "complaint", customer="ada", address="a@b.example", channel="email", at=MONDAY_NOON + timedelta(days=1)
+        )
+    assert (False, []) == (governor.suppressions.contains("a@b.example", "email"), governor.history("ada"))
+
+
+def test_one_id_tells_different_events_apart(govern):
+    """The message's id may stand for its opening and for its click."""
+    governor, _ = govern({})
+    told = [
+        governor.feedback(event, customer="ada", channel="email", id="message-7") for event in ("open", "click", "open")
+    ]
+    assert ([True, True, False], 2) == (told, len(governor.history("ada")))
+
+
+@pytest.mark.parametrize("secret", ["", b"", 5])
+def test_a_secret_is_a_text(govern, secret):
+    """An empty or wrongly typed secret is not taken for none."""
+    with pytest.raises(TouchError, match="secret"):
+        govern({}, secret=secret)
+
+
+def test_what_is_no_store_and_no_reservation_is_said_so(govern):
+    """The errors name what to pass instead."""
+    governor, _ = govern({})
+    with pytest.raises(StoreError, match="sqlite:///"):
+        Governor(Policy(), None)
+    with pytest.raises(TouchError, match=r"decision\.reservation"):
+        governor.confirm(governor.check("ada", channel="email"))
+    with pytest.raises(TypeError, match="'skip'"):
+        governor.guard(lambda: Touch("ada", channel="email"), on_refused="ignore")
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [
+        {"caps": {"x": {"limit": "1 per 9999999 weeks"}}},
+        {"caps": {"x": {"limit": "1 per 9999999 calendar days"}}},
+        {"consent": {"x": {"require": "opt_in", "expires_after": "99999 years"}}},
+        {"caps": {"consent": {"limit": "1 per 7 days"}}},
+        {"caps": {"x": {"limit": "1 per 7 days", "counts": {"events": ["reply"], "topics": ["a"]}}}},
+    ],
+)
+def test_rules_that_would_fail_later_fail_at_load(policy):
+    """Periods beyond a century, names of built-in checks, and keys that nothing reads are errors of the policy."""
+    with pytest.raises(PolicyError):
+        Policy.model_validate(policy | {"ledger": {"keep": "36000 days"}})

@@ -45,8 +45,7 @@ class Asker:
 
     def __init__(self, policy: Policy, digests: Digests, lease_seconds: float) -> None:
         """Raises TouchError for a lease that is not above zero and at most a day."""
-        if not 0 < lease_seconds <= LEASE_SECONDS_MAX:
-            raise TouchError(f"lease_seconds={lease_seconds} must be above 0 and at most {LEASE_SECONDS_MAX} (a day)")
+        _check_lease(lease_seconds)
         self.policy, self.digests = policy, digests
         self.lease = int(lease_seconds * SECOND)
         self.planner = Planner(policy, self.lease)
@@ -110,6 +109,11 @@ class Asker:
             None if reservation.address is None else bytes.fromhex(reservation.address),
         )
         return Question(None, Ask(plan, customer, entry, take=False, now=now))
+
+
+def _check_lease(seconds: object) -> None:
+    if not isinstance(seconds, int | float) or not 0 < seconds <= LEASE_SECONDS_MAX:
+        raise TouchError(f"lease_seconds={seconds!r} must be a number above 0 and at most {LEASE_SECONDS_MAX} (a day)")
 
 
 def check_history(policy: Policy, complete_since: int, now: int) -> None:

@@ -19,6 +19,7 @@ WINDOWS_MAX: Final = 12  # open windows of one weekday
 ZONES_MAX: Final = 16  # candidate zones of a customer whose zone is unknown
 WISHES_MAX: Final = 16  # a customer's own caps
 GROUPS_MAX: Final = 32  # groups that a customer belongs to
+PERIOD_DAYS_MAX: Final = 36_525  # the length of a period, an expiry or the horizon: a hundred years
 LIMIT_MAX: Final = 1_000_000  # touches that a cap may admit
 POLICY_BYTES_MAX: Final = 1_048_576  # a policy file
 EVIDENCE_BYTES_MAX: Final = 16_384  # the evidence of one consent, as JSON

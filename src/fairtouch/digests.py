@@ -10,6 +10,7 @@ import hmac
 from typing import Final
 
 from fairtouch.addresses import normalize
+from fairtouch.errors import TouchError
 
 _LENGTH: Final = 16
 
@@ -17,10 +18,14 @@ _LENGTH: Final = 16
 class Digests:
     """Digests for one namespace and secret."""
 
-    def __init__(self, namespace: str, secret: bytes | None) -> None:
+    def __init__(self, namespace: str, secret: object) -> None:
+        """`secret`: a text or bytes, or None. Raises TouchError for anything else, and for an empty one."""
+        if secret is not None and (not isinstance(secret, str | bytes) or not secret):
+            raise TouchError("secret must be a text or bytes that is not empty; leave it out to have none")
+        key = secret.encode() if isinstance(secret, str) else secret
         scope = f"fairtouch:{namespace}".encode()
         self.namespace: Final = hashlib.sha256(scope).digest()[:_LENGTH]
-        self._key = hmac.digest(secret or b"", scope, hashlib.sha256)
+        self._key = hmac.digest(key or b"", scope, hashlib.sha256)
 
     def _digest(self, purpose: bytes, text: str) -> bytes:
         return hmac.digest(self._key, purpose + text.encode(), "sha256")[:_LENGTH]

@@ -37,4 +37,4 @@ def event_entry(event: str, channel: str, subject: str | None, event_id: str | N
     if event_id is not None:
         check_text("id", event_id, TEXT_LENGTH_MAX)
     kind = Kind(channel, event=event)
-    return Entry(at, kind, subject, event_id or os.urandom(16).hex(), b"", Stage.CONFIRMED, 0, None)
+    return Entry(at, kind, subject, event_id or os.urandom(16).hex(), event.encode(), Stage.CONFIRMED, 0, None)

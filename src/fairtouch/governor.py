@@ -15,6 +15,7 @@ from itertools import islice
 from types import TracebackType
 from typing import Any, Final, Literal, ParamSpec, Self, TypeVar, cast, overload
 
+from fairtouch.addresses import normalize
 from fairtouch.asking import Asker, Question, as_touch, as_unverified, check_history, waves
 from fairtouch.bounds import BATCH_SIZE, NAME_LENGTH_MAX, TEXT_LENGTH_MAX
 from fairtouch.clock import Clock, injected_now, system_now
@@ -29,7 +30,7 @@ from fairtouch.policy import Policy
 from fairtouch.records import Reservation
 from fairtouch.registers import ConsentRegister, CustomerRegister, SuppressionRegister
 from fairtouch.settling import Settled, confirmed, is_late, released
-from fairtouch.stores import open_store
+from fairtouch.stores import find_store
 from fairtouch.stores.port import Recorded, Store
 from fairtouch.touch import Touch, check_text
 
@@ -68,14 +69,14 @@ class Governor:
             raise PolicyError(
                 f"policy is a {type(policy).__name__}; make one by Policy.load(path) or Policy.model_validate(dict)"
             )
-        digests = Digests(namespace, secret.encode() if isinstance(secret, str) else secret)
+        digests = Digests(namespace, secret)
         self.policy: Final = policy
         self._clock: Final = clock
         self._digests: Final = digests
         self._asker: Final = Asker(policy, digests, lease_seconds)
         self._owns_store: Final = isinstance(store, str)
-        self._store: Final = open_store(store) if isinstance(store, str) else store
-        self._store.bind(digests.namespace, digests.fingerprint())
+        self._store: Final = find_store(store)
+        self._store.bind(digests.namespace, digests.fingerprint(), policy.keep)
         if complete_since := self._store.complete_since():
             now = self._now()
             check_history(policy, complete_since, system_now() if now is None else now)
@@ -204,6 +205,11 @@ class Governor:
         return released(self._store.release(ask.customer, ask.entry, ask.now))
 
     def _reserved(self, reservation: Reservation) -> Question:
+        if not isinstance(reservation, Reservation):
+            raise TouchError(
+                f"a {type(reservation).__name__} is no reservation; pass decision.reservation, which is None when no "
+                "slot was taken (nothing was recorded)"
+            )
         now = self._now()
         return self._asker.reserved(reservation, clock=system_now() if now is None else now, now=now)
 
@@ -264,6 +270,8 @@ class Governor:
         When refused: "raise" raises Refused, "skip" returns the decision, a callable is called with it and its result
         returned.
         """
+        if on_refused not in ("raise", "skip") and not callable(on_refused):
+            raise TypeError(f"on_refused={on_refused!r}; write 'raise', 'skip', or a callable that takes the decision")
 
         def decorate(send: Callable[P, Any]) -> Callable[P, Any]:
             if inspect.isgeneratorfunction(send) or inspect.isasyncgenfunction(send):
@@ -332,6 +340,8 @@ class Governor:
         recorded.
         """
         check_event(event)
+        if address is not None:
+            normalize(address, channel)
         self.policy.check_scope(None, channel, None)
         entry = event_entry(event, channel, subject, id, 0 if at is None else to_ms(at))
         if customer is None and address is None:
@@ -340,13 +350,14 @@ class Governor:
             check_text("customer", customer, TEXT_LENGTH_MAX)
         cause = None if address is None else suppression_for(event)
         is_new = False
-        if address is not None and cause is not None:
-            is_new = self.suppressions.add(address, channel, cause, event_id=id)
         if customer is not None:
             recorded = self._store.record(self._digests.customer(customer), entry, self.policy.keep, self._now())
             if recorded is Recorded.FUTURE:
-                raise TouchError(f"at={at} lies in the future; the event was not recorded")
-            is_new = is_new or recorded is Recorded.KEPT
+                raise TouchError(f"at={at} lies in the future; nothing was recorded")
+            is_new = recorded is Recorded.KEPT
+        if address is not None and cause is not None:
+            event_id = None if id is None else f"{event}:{id}"
+            is_new = self.suppressions.add(address, channel, cause, event_id=event_id) or is_new
         return is_new
 
     def history(self, customer: str) -> list[LedgerEntry]:

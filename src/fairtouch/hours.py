@@ -181,7 +181,7 @@ def all_open(parts: Sequence[tuple[Hours, str]], at: int) -> Span | None:
 class HoursError(ValueError):
     """Hours that cannot be read; `key` is where, `value` what stands there."""
 
-    def __init__(self, key: str, value: object, message: str) -> None:
+    def __init__(self, key: str, value: str, message: str) -> None:
         super().__init__(message)
         self.key, self.value = key, value
 
@@ -209,7 +209,7 @@ def parse_hours(
     closed, own = list(closed_on), dict(open_on or {})
     if len(closed) + len(own) > SELECTION_MAX:
         raise HoursError(
-            "closed_on", len(closed), f"{SELECTION_MAX} dates are allowed; a recurrence may stand for many"
+            "closed_on", f"{len(closed)} dates", f"{SELECTION_MAX} dates are allowed; a recurrence may stand for many"
         )
     for text in closed:
         with _at("closed_on", text):
@@ -224,11 +224,12 @@ def parse_hours(
 
 
 @contextmanager
-def _at(key: str, value: object) -> Iterator[None]:
+def _at(key: str, value: str | Sequence[str]) -> Iterator[None]:
     try:
         yield
     except ValueError as error:
-        raise HoursError(key, value, str(error)) from error
+        shown = value if isinstance(value, str) else ", ".join(map(str, value))
+        raise HoursError(key, shown, str(error)) from error
 
 
 def _weekdays(key: str) -> list[int]:

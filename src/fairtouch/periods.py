@@ -15,7 +15,7 @@ from typing import Final, Literal, assert_never
 
 from dateutil.relativedelta import relativedelta
 
-from fairtouch.bounds import LIMIT_MAX
+from fairtouch.bounds import LIMIT_MAX, PERIOD_DAYS_MAX
 from fairtouch.instants import DAY, HOUR, MINUTE, NEVER, SECOND
 from fairtouch.zones import EPOCH_ORDINAL, dates_on, day_start, local_day
 
@@ -34,6 +34,7 @@ _READINGS: Final = {
     "year": "'365 days' (rolling) or 'calendar year'",
 }
 _LONGEST: Final[dict[str, int]] = {"day": 2, "week": 8, "month": 32, "quarter": 93, "year": 367}
+_LONGEST_DAYS: Final = {"hour": 1 / 24, "day": 1, "week": 7, "month": 30, "year": 365}
 _PERIOD: Final = re.compile(r"(?:(\d{1,7}) +)?(?:(calendar) +)?([a-z]+?)s?", re.ASCII)
 
 
@@ -181,6 +182,8 @@ def parse_period(text: str, week_starts: int) -> Period:
         return _calendar_period(text, count, unit, week_starts)
     if count is None:
         raise ValueError(f"a bare {text!r} can be read in more than one way; write {_READINGS[unit]}")
+    if unit in _FIXED and int(count) * _FIXED[unit] > PERIOD_DAYS_MAX * DAY:
+        raise ValueError(f"{text!r} is longer than {PERIOD_DAYS_MAX} days (a hundred years)")
     if unit not in _FIXED:
         raise ValueError(
             f"{text!r} has no fixed length; write it in days or weeks, or as {_READINGS[unit].split(' or ')[-1]}"
@@ -197,6 +200,8 @@ def _calendar_period(text: str, count: str | None, unit: str, week_starts: int) 
         raise ValueError(
             f"{text!r}: only days can be counted on the calendar; write 'calendar {unit}' or '7 calendar days'"
         )
+    if int(count) > PERIOD_DAYS_MAX:
+        raise ValueError(f"{text!r} is longer than {PERIOD_DAYS_MAX} days (a hundred years)")
     return Dates(int(count), text)
 
 
@@ -205,4 +210,6 @@ def parse_duration(text: str) -> relativedelta:
     match = re.fullmatch(r"(\d{1,5}) +(hour|day|week|month|year)s?", " ".join(text.split()), re.ASCII)
     if match is None or int(match[1]) == 0:
         raise ValueError(f"{text!r} is no duration; write '2 years', '6 months', '90 days' or '12 hours'")
+    if int(match[1]) * _LONGEST_DAYS[match[2]] > PERIOD_DAYS_MAX:
+        raise ValueError(f"{text!r} is longer than {PERIOD_DAYS_MAX} days (a hundred years)")
     return relativedelta(**{match[2] + "s": int(match[1])})  # type: ignore[arg-type] # every name is one of relativedelta's

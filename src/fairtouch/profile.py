@@ -39,10 +39,7 @@ class Profile:
         object.__setattr__(self, "groups", _groups(self.groups))
         _check_wishes({} if self.wishes is None else self.wishes)
         if self.quiet_hours is not None:
-            try:
-                parse_hours(self.quiet_hours)
-            except (ValueError, AttributeError, TypeError) as error:
-                raise TouchError(f"quiet_hours: {error}; nothing was recorded") from error
+            _check_hours(self.quiet_hours)
 
     def __repr__(self) -> str:
         return f"Profile(timezone={self.timezone!r}, country={self.country!r}, region={self.region!r})"
@@ -75,6 +72,17 @@ def _groups(groups: object) -> tuple[str, ...]:
     for group in groups:
         check_text("groups", group, NAME_LENGTH_MAX)
     return tuple(sorted(set(groups)))
+
+
+def _check_hours(weekly: object) -> None:
+    if not isinstance(weekly, Mapping):
+        raise TouchError(
+            "quiet_hours must be a table of open hours by weekday, {'mon-fri': '09:00-17:00'}; nothing was recorded"
+        )
+    try:
+        parse_hours(weekly)
+    except (ValueError, TypeError) as error:
+        raise TouchError(f"quiet_hours: {error}; nothing was recorded") from error
 
 
 def _check_wishes(wishes: object) -> None:

@@ -18,6 +18,7 @@ from fairtouch.digests import Digests
 from fairtouch.errors import StoreUnavailable, TouchError
 from fairtouch.facts import SuppressionCause
 from fairtouch.instants import from_ms, to_ms
+from fairtouch.periods import parse_limit
 from fairtouch.policy import Policy
 from fairtouch.profile import Profile
 from fairtouch.profile import load as load_profile
@@ -188,12 +189,12 @@ class ConsentRegister:
 
 def _evidence_text(evidence: Mapping[str, Any] | None) -> str:
     try:
-        text = json.dumps(dict(evidence or {}), ensure_ascii=False, allow_nan=False)
+        text = json.dumps(dict(evidence or {}), allow_nan=False)
     except (TypeError, ValueError) as error:
         raise TouchError(
             "evidence must be a table of texts, numbers, lists and tables (JSON); nothing was recorded"
         ) from error
-    if len(text.encode("utf-8", "surrogatepass")) > EVIDENCE_BYTES_MAX:
+    if len(text) > EVIDENCE_BYTES_MAX:
         raise TouchError(
             f"evidence is longer than {EVIDENCE_BYTES_MAX} bytes; keep a reference to it instead (nothing was recorded)"
         )
@@ -266,8 +267,7 @@ class CustomerRegister:
             "quiet_hours": quiet_hours,
         }
         changes = {name: value for name, value in given.items() if value is not _KEEP}
-        for channel in changes.get("wishes") or ():
-            self._policy.check_scope(None, channel, None)
+        self._check_wishes(wishes if wishes is not _KEEP and wishes else {})
         key = self._key(customer)
         for _ in range(_CHANGES_MAX):
             old = self._store.profile(key)
@@ -275,6 +275,20 @@ class CustomerRegister:
             if self._store.replace_profile(key, old, profile.dump()):
                 return profile
         raise StoreUnavailable("others keep changing this customer's facts; nothing was recorded")
+
+    def _check_wishes(self, wishes: Mapping[str, str]) -> None:
+        for channel, text in wishes.items():
+            self._policy.check_scope(None, channel, None)
+            try:
+                _, period = parse_limit(text, week_starts=0)
+            except ValueError:
+                continue  # the profile says it better
+            if period.reach > self._policy.keep:
+                keep = self._policy.ledger.keep
+                raise TouchError(
+                    f"wishes[{channel!r}] = {text!r} looks further back than facts are kept (ledger.keep = {keep!r}); "
+                    "nothing was recorded"
+                )
 
     def get(self, customer: str) -> Profile:
         """What is stored; a profile without anything when nothing is."""

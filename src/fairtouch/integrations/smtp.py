@@ -60,10 +60,11 @@ def _reply(decision: Decision | None) -> tuple[int, bytes]:
 def email_touch(message: AnyMessage, address: str, **fields: Any) -> Touch:
     """The touch that a message to one address is; `fields` add to what follows from the message, or replace it.
 
-    The customer is the normalised address. The id is a digest of Message-ID (RFC 5322 section 3.6.4) and address: the
-    same message sent again reaches nobody twice, and one customer may have two addresses. Without a Message-ID every
-    send is another touch. What the message is about stands in no header: `functools.partial(email_touch,
-    topic="newsletter")`, else it is marketing. Raises TouchError.
+    The customer is the normalised address; an app that keeps consent under ids of its own passes `customer=`, or a
+    `to_touch` that looks it up, else its opt-outs are not found. The id is a digest of Message-ID (RFC 5322 section
+    3.6.4) and address: the same message sent again reaches nobody twice, and one customer may have two addresses.
+    Without a Message-ID every send is another touch. What the message is about stands in no header:
+    `functools.partial(email_touch, topic="newsletter")`, else it is marketing. Raises TouchError.
     """
     normal = normalize(address, "email")
     message_id = "".join(str(message["Message-ID"] or "").split())

@@ -29,6 +29,7 @@ from fairtouch.zones import check_zone
 CHANNELS: Final = ("email", "sms", "push", "voice", "whatsapp", "in_app", "post")
 CATEGORIES: Final = ("marketing", "service", "transactional")
 
+RESERVED_NAMES: Final = frozenset({"id", "suppression", "consent", "horizon"})
 T = TypeVar("T")
 
 
@@ -54,6 +55,8 @@ SINGULAR: Final = {"channels": "channel", "categories": "category", "topics": "t
 
 def nearest(word: str, known: frozenset[str]) -> str:
     """' ; did you mean …?' for the nearest known word, else the list of what is known."""
+    if not known:
+        return ""
     close = get_close_matches(word, known, n=1)
     return f"; did you mean {close[0]!r}?" if close else f"; known are {', '.join(sorted(known))}"
 
@@ -123,6 +126,10 @@ class Compiler:
         names = whole.names()
         for name in {name for name in names if list(names).count(name) > 1}:
             self.problems.append(f"{name!r} names two rules; a rule's name is used once, also across sections")
+        for name in RESERVED_NAMES.intersection(names):
+            self.problems.append(
+                f"{name!r} is the name of a check that fairtouch makes itself; give the rule another one"
+            )
         for name in self.policy.waive:
             if name not in names:
                 self.problems.append(f"waive.{name!r}: no pack has this rule{nearest(name, frozenset(names))}")
@@ -180,6 +187,10 @@ class Compiler:
         common = self._common(path, prefix + name, section)
         parsed = self._parse(f"{path}.limit", section.limit, lambda text: parse_limit(text, self.week_starts))
         counts = self._selector(f"{path}.counts", section.counts) if section.counts else common["select"]
+        if counts.events and counts != Selector(channels=counts.channels, events=counts.events):
+            self.problems.append(
+                f"{path}.counts: an event has a channel and nothing else to count by; leave the other keys out"
+            )
         if parsed is None:
             return None
         limit, period = parsed

@@ -12,12 +12,12 @@ from typing import Any, Self
 
 from pydantic import BaseModel, PrivateAttr, ValidationError, model_validator
 
-from fairtouch.bounds import POLICY_BYTES_MAX
+from fairtouch.bounds import NAME_LENGTH_MAX, POLICY_BYTES_MAX, TEXT_LENGTH_MAX
 from fairtouch.errors import PolicyError, TouchError
 from fairtouch.policy.compile import Compiler, Words, nearest
 from fairtouch.policy.model import Pack, PolicyModel
 from fairtouch.policy.rules import Rules
-from fairtouch.touch import Kind, Touch
+from fairtouch.touch import Kind, Touch, check_text
 
 _PROBLEMS_SHOWN = 20
 
@@ -108,7 +108,14 @@ class Policy(PolicyModel):
         return Kind(touch.channel, category, topic, touch.campaign, touch.tags)
 
     def check_scope(self, category: str | None, channel: str | None, topic: str | None) -> None:
-        """Raises TouchError when a value is no word of this policy; None is any."""
+        """Raises TouchError when a value is no text, or no word of this policy; None is any."""
+        for name, value, length_max in (
+            ("category", category, NAME_LENGTH_MAX),
+            ("channel", channel, NAME_LENGTH_MAX),
+            ("topic", topic, TEXT_LENGTH_MAX),
+        ):
+            if value is not None:
+                check_text(name, value, length_max)
         for key, value in (("channels", channel), ("categories", category), ("topics", topic)):
             for sentence in self._words.unknown(key, None if value is None else (value,)):
                 raise TouchError(f"{sentence}; nothing was recorded")
@@ -152,7 +159,7 @@ def _sentence(kind: str, location: tuple[int | str, ...], message: str, value: o
     path = ".".join(str(part) for part in location)
     if kind == "extra_forbidden":
         return f"{path}: unknown key{nearest(str(location[-1]), _known_keys(model, location[:-1]))}"
-    return f"{path} = {repr(value)[:80]}: {message}"
+    return f"{path} = {repr(value)[:80]}: {message.replace('valid tuple', 'list')}"
 
 
 def _known_keys(model: type[BaseModel], location: tuple[int | str, ...]) -> frozenset[str]:

@@ -3,10 +3,11 @@
 Rule 1: unknown keys are errors. Rule 2: nothing here decides anything; `rules` is what the sections become.
 """
 
+from contextlib import suppress
 from datetime import date, datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, StringConstraints
 
 from fairtouch.bounds import NAME_LENGTH_MAX, SELECTION_MAX, TEXT_LENGTH_MAX, ZONES_MAX
 
@@ -14,7 +15,14 @@ Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$",
 Text = Annotated[str, StringConstraints(min_length=1, max_length=TEXT_LENGTH_MAX)]
 Values = Annotated[tuple[Text, ...], Field(min_length=1, max_length=SELECTION_MAX)]
 Country = Annotated[str, StringConstraints(pattern=r"^[A-Za-z]{2}$")]
-Windows = Text | tuple[Text, ...]
+
+
+def _listed(value: object) -> object:
+    """One window may be written without the list around it."""
+    return (value,) if isinstance(value, str) else value
+
+
+Windows = Annotated[tuple[Text, ...], BeforeValidator(_listed)]
 Weekday = Literal["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"]
 EventName = Literal["conversation", "refusal", "reply", "complaint", "hard_bounce", "soft_bounce", "open", "click"]
 
@@ -51,11 +59,17 @@ class CountsSection(Section):
 
 
 def _as_date(value: object) -> object:
-    """A date as JSON spells it is a date, as it is in TOML, and no midnight without a zone."""
-    return date.fromisoformat(value) if isinstance(value, str) and len(value) == len("2026-12-25") else value
+    """A date, or a datetime: as TOML has them, or spelled as in JSON."""
+    if value is None or isinstance(value, date):
+        return value
+    if isinstance(value, str):
+        for parse in (date.fromisoformat, datetime.fromisoformat):
+            with suppress(ValueError):
+                return parse(value)
+    raise ValueError("write a date, 2026-12-31, or an instant, 2026-12-31T09:00:00Z")
 
 
-EffectiveDate = Annotated[datetime | date | None, BeforeValidator(_as_date)]
+EffectiveDate = Annotated[Any, PlainValidator(_as_date)]  # Any, so that each is written out as what it is
 
 
 class RuleSection(Section):
@@ -85,7 +99,7 @@ class CapSection(RuleSection):
 
     limit: Text
     counts: CountsSection | None = None
-    per: Annotated[tuple[Literal["subject"], ...], Field(min_length=1, max_length=1)] | None = None
+    per: tuple[Literal["subject"]] | None = None
     held_back: HeldBackSection | None = None
 
 
@@ -94,7 +108,7 @@ class CooldownSection(RuleSection):
 
     after: EventName
     lasts: Text = Field(alias="for")
-    per: Annotated[tuple[Literal["subject"], ...], Field(min_length=1, max_length=1)] | None = None
+    per: tuple[Literal["subject"]] | None = None
 
 
 class LiftSection(Section):

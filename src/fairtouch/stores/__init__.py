@@ -28,6 +28,17 @@ def _sqlite(rest: str) -> Store:
 _SCHEMES: Final[dict[str, Callable[[str], Store]]] = {"memory": _memory, "sqlite": _sqlite}
 
 
+def find_store(store: str | Store) -> Store:
+    """The store itself, or the one behind its URL. Raises StoreError for anything else."""
+    if isinstance(store, str):
+        return open_store(store)
+    if not isinstance(store, Store):
+        raise StoreError(
+            f"a {type(store).__name__} is no store; pass a URL such as 'sqlite:///touches.db', or a store object"
+        )
+    return store
+
+
 def open_store(url: str) -> Store:
     """The store behind a URL: 'sqlite:///touches.db' or 'memory://'. Raises StoreError for another scheme, or what
     the store says.

@@ -26,7 +26,7 @@ _by_instant = attrgetter("at")
 @dataclass(slots=True)
 class _Customer:
     entries: list[Entry] = field(default_factory=list)
-    by_id: dict[tuple[bool, str], list[Entry]] = field(default_factory=lambda: defaultdict(list))
+    by_id: dict[tuple[str | None, str], list[Entry]] = field(default_factory=lambda: defaultdict(list))
     totals: Counter[Kind] = field(default_factory=Counter)
     said: dict[Scope, Said] = field(default_factory=dict)
     spoken: list[Spoken] = field(default_factory=list)
@@ -34,17 +34,17 @@ class _Customer:
 
     def insert(self, entry: Entry) -> None:
         insort(self.entries, entry, key=_by_instant)
-        self.by_id[entry.kind.event is not None, entry.id].append(entry)
+        self.by_id[entry.kind.event, entry.id].append(entry)
 
     def remove(self, entry: Entry) -> None:
-        key = (entry.kind.event is not None, entry.id)
+        key = (entry.kind.event, entry.id)
         self.entries.remove(entry)
         self.by_id[key].remove(entry)
         if not self.by_id[key]:
             del self.by_id[key]
 
     def same_id(self, entry: Entry, since: int = 0) -> list[Entry]:
-        return [other for other in self.by_id.get((entry.kind.event is not None, entry.id), ()) if other.at >= since]
+        return [other for other in self.by_id.get((entry.kind.event, entry.id), ()) if other.at >= since]
 
     def reservation(self, entry: Entry) -> Entry | None:
         return next((other for other in self.same_id(entry) if other.token == entry.token), None)
@@ -59,10 +59,12 @@ class MemoryStore:
         self._suppressed: dict[bytes, SuppressionCause] = {}
         self._heard: set[tuple[bytes, str]] = set()
         self._fingerprints: dict[bytes, bytes] = {}
+        self._keeps: dict[bytes, int] = {}
         self._complete_since = 0
 
-    def bind(self, namespace: bytes, fingerprint: bytes) -> None:
+    def bind(self, namespace: bytes, fingerprint: bytes, keep: int) -> None:
         with self._lock:
+            self._keeps[namespace] = keep
             if self._fingerprints.setdefault(namespace, fingerprint) != fingerprint:
                 raise StoreError(WRITTEN_OTHERWISE)
 
@@ -100,7 +102,6 @@ class MemoryStore:
             customer.remove(held[1])
         entry = ask.entry._replace(at=now, lease_end=lease_end(ask, now))
         customer.insert(entry)
-        self._prune(customer, now - ask.plan.keep)
         return facts._replace(entry=entry)
 
     def confirm(self, customer: bytes, entry: Entry, scopes: Sequence[Scope | None], now: int | None) -> Settlement:
@@ -143,7 +144,7 @@ class MemoryStore:
             return list(kept.entries) if kept else []
 
     def prune(self, keep: int, now: int | None) -> Iterator[int]:
-        since = (system_now() if now is None else now) - keep
+        since = (system_now() if now is None else now) - max([keep, *self._keeps.values()])
         for customer in list(self._customers.values()):
             with self._lock:
                 gone = self._prune(customer, since)
@@ -176,7 +177,8 @@ class MemoryStore:
         last = max((max(words) for words in customer.said.values()), default=0)
         at = max(now, last + 1) if word.at is None else word.at
         customer.said[word.scope] = merge(said, word.word, at)
-        insort(customer.spoken, Spoken(word.scope, word.word, at, word.evidence), key=_by_instant)
+        if not any((kept.scope, kept.word, kept.at) == (word.scope, word.word, at) for kept in customer.spoken):
+            insort(customer.spoken, Spoken(word.scope, word.word, at, word.evidence), key=_by_instant)
         return at
 
     def said(self, customer: bytes, scopes: Sequence[Scope | None], now: int | None) -> tuple[int, tuple[Said, ...]]:

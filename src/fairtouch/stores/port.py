@@ -16,7 +16,7 @@ customer's ledger; where a method takes `now` and it is not None, that is believ
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum, unique
-from typing import Final, Protocol
+from typing import Final, Protocol, runtime_checkable
 
 from fairtouch.consent import Said, Scope, Word
 from fairtouch.facts import Ask, Entry, Facts, Stage, Stale, SuppressionCause
@@ -113,6 +113,8 @@ class Ledger(Protocol):
     def prune(self, keep: int, now: int | None) -> Iterator[int]:
         """Takes out what lies before now - keep, and adds touches (not events) to their kind's total.
 
+        Where a namespace keeps facts for longer, its horizon holds for all, because keys do not show whose they are.
+
         It goes in small steps; each is atomic, `complete_since` included, and yields how many entries went.
         """
         ...
@@ -170,14 +172,15 @@ class Profiles(Protocol):
         ...
 
 
+@runtime_checkable
 class Store(Ledger, Consents, Suppressions, Profiles, Protocol):
     """All of it, and its life."""
 
-    def bind(self, namespace: bytes, fingerprint: bytes) -> None:
-        """Called once per governor, with digests of its namespace alone and of namespace and secret. Raises
-        StoreError when another secret wrote here before.
+    def bind(self, namespace: bytes, fingerprint: bytes, keep: int) -> None:
+        """Called once per governor: a digest of its namespace, one of namespace and secret, and its policy's horizon.
 
-        A different secret makes different keys, under which no opt-out would be found.
+        Raises StoreError when another secret wrote under this namespace before: a different secret makes different
+        keys, under which no opt-out would be found.
         """
         ...
 

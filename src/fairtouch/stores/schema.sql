@@ -6,6 +6,13 @@ CREATE TABLE meta (
     value ANY NOT NULL
 ) STRICT, WITHOUT ROWID;
 
+-- Who shares this file: a digest of each namespace, one of namespace and secret, and for how long its policy keeps facts.
+CREATE TABLE namespaces (
+    namespace   TEXT PRIMARY KEY,
+    fingerprint BLOB    NOT NULL,
+    keep        INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
 -- Every (channel, category, topic, campaign, tags, event) that ever stood in a ledger, as JSON. Append-only: ids never change their meaning.
 CREATE TABLE kinds (
     id       INTEGER PRIMARY KEY,
@@ -65,7 +72,7 @@ CREATE TABLE spoken (
     word     TEXT    NOT NULL,
     evidence TEXT    NOT NULL
 ) STRICT;
-CREATE INDEX spoken_by_customer ON spoken (customer, at);
+CREATE UNIQUE INDEX spoken_once ON spoken (customer, at, category, channel, topic, word);
 
 CREATE TABLE suppressions (
     address BLOB PRIMARY KEY,

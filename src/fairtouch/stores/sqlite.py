@@ -33,6 +33,11 @@ _SAID: Final = (
     "SELECT category, channel, topic, opted_in, confirmed, opted_out, requested FROM consents WHERE customer = ?"
 )
 _SAY: Final = "INSERT OR REPLACE INTO consents VALUES (?,?,?,?,?,?,?,?)"
+_BOUND: Final = "SELECT fingerprint, keep FROM namespaces WHERE namespace = ?"
+_BIND: Final = """
+    INSERT INTO namespaces VALUES (?1, ?2, ?3)
+    ON CONFLICT (namespace) DO UPDATE SET keep = excluded.keep WHERE fingerprint = excluded.fingerprint
+"""
 _LAST_WORD: Final = """
     SELECT coalesce(max(max(opted_in, confirmed, opted_out, requested)), 0) FROM consents WHERE customer = ?
 """
@@ -66,14 +71,14 @@ class SqliteStore:
         self._kinds: dict[int, Kind] = {}
         self._kind_ids: dict[Kind, int] = {}
 
-    def bind(self, namespace: bytes, fingerprint: bytes) -> None:
-        key = f"fingerprint:{namespace.hex()}"
+    def bind(self, namespace: bytes, fingerprint: bytes, keep: int) -> None:
+        key = namespace.hex()
         with self._connections.transaction("read") as connection:
-            known = connection.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
-        if known is None:
+            known = connection.execute(_BOUND, (key,)).fetchone()
+        if known is None or (known[0] == fingerprint and known[1] != keep):
             with self._connections.transaction("durable") as connection:
-                connection.execute("INSERT OR IGNORE INTO meta VALUES (?, ?)", (key, fingerprint))
-                known = connection.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+                connection.execute(_BIND, (key, fingerprint, keep))
+                known = connection.execute(_BOUND, (key,)).fetchone()
         if known[0] != fingerprint:
             raise StoreError(WRITTEN_OTHERWISE)
 
@@ -117,9 +122,8 @@ class SqliteStore:
         return [self._entry(connection, row) for row in connection.execute(query, values)]
 
     def _same_id(self, connection: sqlite3.Connection, customer: bytes, entry: Entry, since: int) -> list[Entry]:
-        is_event = entry.kind.event is not None
         found = self._entries(connection, _SAME_ID, customer, entry.id)
-        return [other for other in found if other.at >= since and (other.kind.event is not None) == is_event]
+        return [other for other in found if other.at >= since and other.kind.event == entry.kind.event]
 
     def _now(self, connection: sqlite3.Connection, customer: bytes, now: int | None) -> int:
         return max(system_now(), connection.execute(_NEWEST, (customer,)).fetchone()[0]) if now is None else now
@@ -220,7 +224,7 @@ class SqliteStore:
             return self._entries(connection, _SINCE, customer, 0)
 
     def prune(self, keep: int, now: int | None) -> Iterator[int]:
-        since = (system_now() if now is None else now) - keep
+        since = (system_now() if now is None else now) - max(keep, self._longest_keep())
         after = b""
         while True:
             with self._connections.transaction("durable") as connection:
@@ -235,6 +239,10 @@ class SqliteStore:
             if gone:
                 yield gone
             after = last
+
+    def _longest_keep(self) -> int:
+        with self._connections.transaction("read") as connection:
+            return int(connection.execute("SELECT coalesce(max(keep), 0) FROM namespaces").fetchone()[0])
 
     def complete_since(self) -> int:
         with self._connections.transaction("read") as connection:
@@ -257,7 +265,7 @@ class SqliteStore:
         )
         connection.execute(_SAY, (word.customer, *key, *merge(said, word.word, at)))
         connection.execute(
-            "INSERT INTO spoken VALUES (?,?,?,?,?,?,?)", (word.customer, at, *key, word.word, word.evidence)
+            "INSERT OR IGNORE INTO spoken VALUES (?,?,?,?,?,?,?)", (word.customer, at, *key, word.word, word.evidence)
         )
         return at
 

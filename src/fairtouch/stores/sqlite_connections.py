@@ -102,6 +102,8 @@ class Connections:
             self._create(connection)
 
     def _check_owner(self, connection: sqlite3.Connection) -> None:
+        is_empty = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0] == 0
+        # Only now: who makes the tables sets the owner in the same step, so tables seen before have one.
         owner = connection.execute("PRAGMA application_id").fetchone()[0]
         version = connection.execute("PRAGMA user_version").fetchone()[0]
         if owner == _APPLICATION_ID and version > VERSION:
@@ -109,7 +111,6 @@ class Connections:
                 f"{self.path.name} has layout {version}, and this fairtouch knows {VERSION}: a newer one wrote it. "
                 "Upgrade fairtouch on this machine (nothing was read or written)"
             )
-        is_empty = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0] == 0
         if owner != _APPLICATION_ID and not is_empty:
             raise StoreError(
                 f"{self.path.name} is a database of something else; name another file (nothing was written)"
