@@ -76,14 +76,22 @@ class Governor:
         self._asker: Final = Asker(policy, digests, lease_seconds)
         self._owns_store: Final = isinstance(store, str)
         self._store: Final = find_store(store)
-        self._store.bind(digests.namespace, digests.fingerprint(), policy.keep)
-        if complete_since := self._store.complete_since():
-            now = self._now()
-            check_history(policy, complete_since, system_now() if now is None else now)
+        try:
+            self._move_in()
+        except BaseException:
+            self.close()
+            raise
         self._observers: list[Callable[[Decision], None]] = []
         self.consent: Final = ConsentRegister(self._store, policy, digests, clock)
         self.suppressions: Final = SuppressionRegister(self._store, policy, digests, clock)
         self.customers: Final = CustomerRegister(self._store, policy, digests)
+
+    def _move_in(self) -> None:
+        """Makes sure that this store is the right one for this policy, namespace and secret."""
+        self._store.bind(self._digests.namespace, self._digests.fingerprint(), self.policy.keep)
+        if complete_since := self._store.complete_since():
+            now = self._now()
+            check_history(self.policy, complete_since, system_now() if now is None else now)
 
     def _now(self) -> int | None:
         """The injected time; None without one: then the store's own counts."""

@@ -14,6 +14,7 @@ MINUTE: Final = 60 * SECOND
 HOUR: Final = 60 * MINUTE
 DAY: Final = 24 * HOUR
 
+INSTANT_MAX: Final = 253_402_214_400_000  # 9999-12-31: the last day that a datetime can hold in every zone
 NEVER: Final = 1 << 62  # later than every instant that a datetime can hold
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)

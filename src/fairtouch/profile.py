@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from fairtouch.bounds import GROUPS_MAX, NAME_LENGTH_MAX, WISHES_MAX
-from fairtouch.errors import TouchError
+from fairtouch.errors import StoreError, TouchError
 from fairtouch.hours import parse_hours
 from fairtouch.periods import parse_limit
 from fairtouch.touch import check_country, check_text
@@ -57,11 +57,17 @@ class Profile:
 
 
 def load(text: str) -> Profile:
-    """The profile that `dump` spelled."""
+    """The profile that `dump` spelled. Raises StoreError when the text says nothing that this machine understands."""
     if not text:
         return Profile()
-    known: dict[str, Any] = json.loads(text)
-    return Profile(**known)
+    try:
+        known: dict[str, Any] = json.loads(text)
+        return Profile(**known)
+    except (ValueError, TypeError, TouchError) as error:
+        raise StoreError(
+            f"a stored profile cannot be read ({type(error).__name__}): the store is damaged, a newer fairtouch wrote it, "
+            "or this machine lacks a time zone that another one knows (update tzdata); nothing was recorded"
+        ) from error
 
 
 def _groups(groups: object) -> tuple[str, ...]:

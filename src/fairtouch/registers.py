@@ -15,7 +15,7 @@ from fairtouch.clock import Clock, injected_now
 from fairtouch.consent import ConsentEvent, ConsentStatus, Scope, Word, covering, standing
 from fairtouch.consent_files import ConsentRow, ImportReport, read_rows
 from fairtouch.digests import Digests
-from fairtouch.errors import StoreUnavailable, TouchError
+from fairtouch.errors import StoreError, StoreUnavailable, TouchError
 from fairtouch.facts import SuppressionCause
 from fairtouch.instants import from_ms, to_ms
 from fairtouch.periods import parse_limit
@@ -146,7 +146,7 @@ class ConsentRegister:
     def history(self, customer: str) -> list[ConsentEvent]:
         """Every word with its evidence, oldest first."""
         return [
-            ConsentEvent(spoken.word, spoken.scope, from_ms(spoken.at), json.loads(spoken.evidence))
+            ConsentEvent(spoken.word, spoken.scope, from_ms(spoken.at), _evidence(spoken.evidence))
             for spoken in self._store.spoken(self._customer(customer))
         ]
 
@@ -185,6 +185,13 @@ class ConsentRegister:
         if progress is not None:
             progress(report.rows)
         return report
+
+
+def _evidence(text: str) -> dict[str, Any]:
+    try:
+        return dict(json.loads(text))
+    except (ValueError, TypeError) as error:
+        raise StoreError("the evidence of a consent cannot be read: the store is damaged; restore it") from error
 
 
 def _evidence_text(evidence: Mapping[str, Any] | None) -> str:

@@ -13,9 +13,10 @@ CREATE TABLE namespaces (
     keep        INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
--- Every (channel, category, topic, campaign, tags, event) that ever stood in a ledger, as JSON. Append-only: ids never change their meaning.
+-- Every (channel, category, topic, campaign, tags, event) that ever stood in a ledger, as JSON. Append-only: a number that was
+-- lost is never given again, so no entry changes its meaning.
 CREATE TABLE kinds (
-    id       INTEGER PRIMARY KEY,
+    id       INTEGER PRIMARY KEY AUTOINCREMENT,
     spelling TEXT NOT NULL UNIQUE
 ) STRICT;
 

@@ -8,12 +8,14 @@ or consent.
 import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Final, cast
 
 from fairtouch.clock import system_now
 from fairtouch.consent import NOTHING, Said, Scope, Word, merge
 from fairtouch.errors import StoreError
 from fairtouch.facts import Ask, Entry, Facts, Holder, Stage, Stale, SuppressionCause, Total
+from fairtouch.instants import INSTANT_MAX
 from fairtouch.stores.port import WRITTEN_OTHERWISE, Recorded, Settlement, Spoken, Utterance
 from fairtouch.stores.sqlite_connections import Connections
 from fairtouch.stores.weighing import holder, is_stale, lease_end, oldest_counted, recordable, stamped, weigh
@@ -107,8 +109,9 @@ class SqliteStore:
                 raise StoreError(
                     "the table of kinds lost a row that ledgers refer to; restore the file. Nothing was recorded"
                 )
-            channel, category, topic, campaign, tags, event = json.loads(row[0])
-            kind = self._kinds[number] = Kind(channel, category, topic, campaign, tuple(tags), event)
+            with _understood():
+                channel, category, topic, campaign, tags, event = json.loads(row[0])
+                kind = self._kinds[number] = Kind(channel, category, topic, campaign, tuple(tags), event)
         return kind
 
     # Reading
@@ -116,10 +119,13 @@ class SqliteStore:
     def _entry(self, connection: sqlite3.Connection, row: Row) -> Entry:
         at, kind, subject, touch_id, token, stage, end, address = row
         known = self._kinds.get(kind) or self._kind(connection, kind)
+        if not 0 < at < INSTANT_MAX:
+            raise ValueError("an instant that no calendar has")
         return Entry(at, known, subject, touch_id, token, Stage(stage), end, address)
 
     def _entries(self, connection: sqlite3.Connection, query: str, *values: object) -> list[Entry]:
-        return [self._entry(connection, row) for row in connection.execute(query, values)]
+        with _understood():
+            return [self._entry(connection, row) for row in connection.execute(query, values)]
 
     def _same_id(self, connection: sqlite3.Connection, customer: bytes, entry: Entry, since: int) -> list[Entry]:
         found = self._entries(connection, _SAME_ID, customer, entry.id)
@@ -274,7 +280,7 @@ class SqliteStore:
             return system_now() if now is None else now, self._said(connection, customer, scopes)
 
     def spoken(self, customer: bytes) -> list[Spoken]:
-        with self._connections.transaction("read") as connection:
+        with self._connections.transaction("read") as connection, _understood():
             return [
                 Spoken(Scope(category or None, channel or None, topic or None), Word(word), at, evidence)
                 for category, channel, topic, word, at, evidence in connection.execute(_SPOKEN, (customer,))
@@ -311,6 +317,17 @@ class SqliteStore:
                 return False
             connection.execute("INSERT OR REPLACE INTO profiles VALUES (?, ?)", (customer, new))
             return True
+
+
+@contextmanager
+def _understood() -> Iterator[None]:
+    """Around reading rows: what fairtouch never wrote is damage, and is never guessed at."""
+    try:
+        yield
+    except (ValueError, TypeError) as error:
+        raise StoreError(
+            f"a row holds what fairtouch never wrote ({error}); restore the file. Nothing was recorded"
+        ) from error
 
 
 def _key(scope: Scope) -> tuple[str, str, str]:

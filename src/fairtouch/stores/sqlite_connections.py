@@ -13,7 +13,7 @@ import threading
 import time
 import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import resources
 from pathlib import Path
 from typing import Final, Literal
@@ -39,7 +39,8 @@ class _Connection(sqlite3.Connection):
     """A connection that can be found again weakly, and closes itself when its thread is gone."""
 
     def __del__(self) -> None:
-        self.close()
+        with suppress(sqlite3.ProgrammingError):  # it was never opened
+            self.close()
 
 
 class Connections:
@@ -102,16 +103,18 @@ class Connections:
             self._create(connection)
 
     def _check_owner(self, connection: sqlite3.Connection) -> None:
+        """Looks whose file it is before a byte of it changes; in one step, because another process may be making it."""
+        connection.execute("BEGIN")
         is_empty = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0] == 0
-        # Only now: who makes the tables sets the owner in the same step, so tables seen before have one.
         owner = connection.execute("PRAGMA application_id").fetchone()[0]
         version = connection.execute("PRAGMA user_version").fetchone()[0]
+        connection.execute("COMMIT")
         if owner == _APPLICATION_ID and version > VERSION:
             raise StoreError(
                 f"{self.path.name} has layout {version}, and this fairtouch knows {VERSION}: a newer one wrote it. "
                 "Upgrade fairtouch on this machine (nothing was read or written)"
             )
-        if owner != _APPLICATION_ID and not is_empty:
+        if owner != _APPLICATION_ID and (owner, version, is_empty) != (0, 0, True):
             raise StoreError(
                 f"{self.path.name} is a database of something else; name another file (nothing was written)"
             )
@@ -160,13 +163,16 @@ class Connections:
             raise
         except sqlite3.Error as error:
             raise self._in_words(error) from error
+        except UnicodeDecodeError as error:
+            raise self._damaged(error) from error
+
+    def _damaged(self, error: Exception) -> StoreError:
+        return StoreError(f"{self.path.name} is damaged ({error}); stop sending, and restore it. Nothing was recorded")
 
     def _in_words(self, error: sqlite3.Error) -> FairtouchError:
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
         if code in _DAMAGED:
-            return StoreError(
-                f"{self.path.name} is damaged ({error}); stop sending, and restore it. Nothing was recorded"
-            )
+            return self._damaged(error)
         if code in _CAUSES:
             return StoreUnavailable(
                 f"{self.path.name}: {_CAUSES[code]} ({error}); nothing was recorded, and nothing may be sent"
