@@ -65,7 +65,7 @@ def load(text: str) -> Profile:
         return Profile(**known)
     except (ValueError, TypeError, TouchError) as error:
         raise StoreError(
-            f"a stored profile cannot be read ({type(error).__name__}): the store is damaged, a newer fairtouch wrote it, "
+            f"a stored profile cannot be read ({type(error).__name__}): the store is damaged, of a newer fairtouch, "
             "or this machine lacks a time zone that another one knows (update tzdata); nothing was recorded"
         ) from error
 
