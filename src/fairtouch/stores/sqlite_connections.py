@@ -1,10 +1,11 @@
-"""Connections to one SQLite file: one per process and thread, opened, checked and closed here, and every error put
-into words.
+"""Connections to one SQLite file: one per thread, opened, checked and closed here, and every error put into words.
 
 Rule 1: `isolation_level=None`, WAL, and a busy time-out on every connection; writers begin with BEGIN IMMEDIATE,
-because a reader that turns writer is told "locked" at once, whatever the time-out. Rule 2: a connection that crossed
-a fork is never used and never closed in the child, because closing a file drops the parent's locks
-(https://www.sqlite.org/howtocorrupt.html, section 2.6).
+because a reader that turns writer is told "locked" at once, whatever the time-out. Rule 2: a connection is used and
+closed under its own lock, because closing one that another thread uses ends the process. Rule 3: no connection
+crosses a fork: all are closed before, and opened again after. SQLite counts locks in memory, so a child that inherits
+open ones believes in locks that it does not hold; the parent then removes the log under it, and what the child
+acknowledged is lost (https://www.sqlite.org/howtocorrupt.html, section 2.6).
 """
 
 import os
@@ -13,10 +14,10 @@ import threading
 import time
 import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from fairtouch.clock import seconds_running
 from fairtouch.errors import FairtouchError, StoreError, StoreUnavailable
@@ -36,10 +37,21 @@ _CAUSES: Final = {
 
 
 class _Connection(sqlite3.Connection):
-    """A connection that can be found again weakly, and closes itself when its thread is gone."""
+    """A connection that can be found again weakly, says whether it is closed, and closes itself with its thread."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        self.lock = threading.Lock()
+        self.is_closed = True
+        super().__init__(*args, **options)
+        self.is_closed = False
+        self.pid = os.getpid()
+
+    def close(self) -> None:
+        self.is_closed = True
+        super().close()
 
     def __del__(self) -> None:
-        with suppress(sqlite3.ProgrammingError):  # it was never opened
+        if not self.is_closed and self.pid == os.getpid():
             self.close()
 
 
@@ -48,34 +60,58 @@ class Connections:
 
     def __init__(self, path: str) -> None:
         self.path = Path(path).absolute()
-        self._closed = False
-        self._forget()
-        self.get()
-
-    def _forget(self) -> None:
-        self._pid = os.getpid()
+        self._is_closed = False
+        self._gate = threading.Lock()  # nobody opens while a fork or `close` closes
         self._local = threading.local()
         self._all: weakref.WeakSet[_Connection] = weakref.WeakSet()
+        self._get()
+        _everywhere.add(self)
 
-    def get(self) -> sqlite3.Connection:
-        """This thread's connection. Raises StoreUnavailable or StoreError."""
-        if self._closed:
-            raise StoreError(f"{self.path.name} was closed; open a new governor (nothing was recorded)")
-        if self._pid != os.getpid():
-            self._inherited = (self._local, list(self._all))  # kept, never closed: see rule 2
-            self._forget()
+    def _get(self) -> _Connection:
+        """This thread's connection, opened when there is none. Raises StoreUnavailable or StoreError."""
         connection: _Connection | None = getattr(self._local, "connection", None)
-        if connection is None:
-            connection = self._local.connection = self._open()
-            self._all.add(connection)
+        if connection is None or connection.is_closed:
+            with self._gate:
+                if self._is_closed:
+                    raise StoreError(f"{self.path.name} was closed; open a new governor (nothing was recorded)")
+                connection = self._local.connection = self._open()
+                self._all.add(connection)
+        if connection.pid != os.getpid():
+            raise StoreError(
+                f"{self.path.name} was open when this process was forked behind Python's back; open the governor after "
+                "the fork (uWSGI: lazy-apps = true). Nothing was recorded"
+            )
         return connection
 
+    @contextmanager
+    def _held(self) -> Iterator[_Connection]:
+        """This thread's connection, which nobody closes meanwhile."""
+        while True:
+            connection = self._get()
+            with connection.lock:
+                if not connection.is_closed:
+                    yield connection
+                    return
+
     def close(self) -> None:
-        """Closes every connection of this process."""
-        if self._pid == os.getpid() and not self._closed:
-            for connection in list(self._all):
+        """Closes every connection, each after what its thread is doing with it."""
+        with self._gate:
+            self._is_closed = True
+            self._close_all()
+
+    def before_fork(self) -> None:
+        """Closes every connection and lets nobody open one."""
+        self._gate.acquire()
+        self._close_all()
+
+    def after_fork(self) -> None:
+        """Lets threads open connections again."""
+        self._gate.release()
+
+    def _close_all(self) -> None:
+        for connection in list(self._all):
+            with connection.lock:
                 connection.close()
-        self._closed = True
 
     def _open(self) -> _Connection:
         if not self.path.parent.is_dir():
@@ -140,8 +176,7 @@ class Connections:
         """One atomic step: all of the block or nothing. "durable": on the disk before it returns (synchronous =
         FULL).
         """
-        connection = self.get()
-        with self.errors():
+        with self._held() as connection, self.errors():
             if kind == "durable":
                 connection.execute("PRAGMA synchronous = FULL")
             try:
@@ -178,6 +213,25 @@ class Connections:
                 f"{self.path.name}: {_CAUSES[code]} ({error}); nothing was recorded, and nothing may be sent"
             )
         return StoreError(f"{self.path.name}: {error}; nothing was recorded")
+
+
+_everywhere: Final[weakref.WeakSet[Connections]] = weakref.WeakSet()
+_forking: Final[list[Connections]] = []
+
+
+def _before_fork() -> None:
+    _forking.extend(_everywhere)
+    for connections in _forking:
+        connections.before_fork()
+
+
+def _after_fork() -> None:
+    while _forking:
+        _forking.pop().after_fork()
+
+
+if hasattr(os, "register_at_fork"):  # where there are forks
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork)
 
 
 def _journal_in_wal(connection: sqlite3.Connection) -> None:
