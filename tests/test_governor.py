@@ -327,3 +327,31 @@ def test_rules_that_would_fail_later_fail_at_load(policy):
     """Periods beyond a century, names of built-in checks, and keys that nothing reads are errors of the policy."""
     with pytest.raises(PolicyError):
         Policy.model_validate(policy | {"ledger": {"keep": "36000 days"}})
+
+
+@pytest.mark.parametrize(
+    ("until", "first_free"),
+    [
+        ("2026-03-05T12:00:00Z", datetime(2026, 3, 5, 12, tzinfo=UTC)),
+        ("2026-03-05", datetime(2026, 3, 6, tzinfo=UTC)),
+    ],
+)
+def test_a_rule_ends_at_its_instant_or_after_its_last_day(govern, until, first_free):
+    """An instant is the first at which the rule no longer holds; a date is the last day on which it does, in UTC."""
+    governor, clock = govern({"caps": {"pause": {"limit": "0 per 1 day", "effective_until": until}}})
+    asked = governor.check("ada", channel="email")
+    clock.set(first_free - timedelta(milliseconds=1))
+    before = codes(governor.check("ada", channel="email"))
+    clock.set(first_free)
+    after = codes(governor.check("ada", channel="email"))
+    assert (first_free, ["cap_reached"], []) == (asked.next_allowed_at, before, after)
+
+
+def test_a_rule_begins_at_its_instant(govern):
+    """The instant from which on a rule holds is the first at which it does."""
+    start = MONDAY_NOON + timedelta(days=1)
+    governor, clock = govern({"caps": {"pause": {"limit": "0 per 1 day", "effective_from": start.isoformat()}}})
+    clock.set(start - timedelta(milliseconds=1))
+    before = codes(governor.check("ada", channel="email"))
+    clock.set(start)
+    assert ([], ["cap_reached"]) == (before, codes(governor.check("ada", channel="email")))

@@ -4,62 +4,19 @@ The model (tests/model) was written first, from the contract alone, and shares n
 """
 
 from collections import Counter
-from collections.abc import Iterator
 
 import pytest
 
-from fairtouch import Governor, Policy, Touch
-from fairtouch.instants import from_ms, to_ms
+from fairtouch import Governor, Policy
+from fairtouch.instants import from_ms
 from fairtouch.testing import FrozenClock
 from tests.model.model import Model
 from tests.model.scenario import POLICY, play
-from tests.model.timeline import (
-    Event,
-    Operation,
-    OptIn,
-    OptOut,
-    Send,
-    SetCustomer,
-    operations,
-    real_lines,
-    synthetic_lines,
-)
+from tests.model.timeline import operations, real_lines, synthetic_lines
+from tests.seeded_replay import Answer, answer, next_instant, replay
 
 TIMELINE = operations(real_lines() or synthetic_lines())
 NEXT_EVERY = 100  # of the refusals, one in so many is asked for its next instant
-
-Answer = tuple[str, frozenset[tuple[str, str]]]
-
-
-def replay(
-    governor: Governor, clock: FrozenClock, operations: list[Operation]
-) -> Iterator[tuple[Send, Answer, int | None]]:
-    """Carry the operations out one after the other, and yield what becomes of each message."""
-    for operation in operations:
-        clock.set(from_ms(operation.at))
-        match operation:
-            case SetCustomer(_, customer, timezone, country, region):
-                governor.customers.set(customer, timezone=timezone, country=country, region=region)
-            case OptIn(at, customer, category, channel, topic):
-                governor.consent.opt_in(customer, at=from_ms(at), category=category, channel=channel, topic=topic)
-            case OptOut(at, customer, category, channel, topic):
-                governor.consent.opt_out(customer, at=from_ms(at), category=category, channel=channel, topic=topic)
-            case Event(at, customer, name, channel, subject):
-                governor.feedback(name, customer=customer, channel=channel, subject=subject, at=from_ms(at))
-            case Send():
-                yield send(governor, operation)
-
-
-def send(governor: Governor, message: Send) -> tuple[Send, Answer, int | None]:
-    """Take the slots of a message; one that fails gives them back, one that does not is confirmed."""
-    decision = governor.reserve(Touch(**message.touch()))
-    if decision.reservation is not None:
-        settle = governor.release if message.fails else governor.confirm
-        settle(decision.reservation)
-    assert decision.allowed == all(check.passed or not check.enforced for check in decision.checks)
-    reasons = frozenset((reason.code.value, reason.rule) for reason in decision.reasons)
-    next_at = None if decision.next_allowed_at is None else to_ms(decision.next_allowed_at)
-    return message, (decision.outcome.value, reasons), next_at
 
 
 @pytest.fixture(scope="module")
@@ -83,12 +40,21 @@ def test_the_engine_agrees_with_the_model(expected, url, tmp_path):
     clock = FrozenClock(from_ms(0))
     with Governor(Policy.model_validate(POLICY), url.format(folder=tmp_path), clock=clock) as governor:
         differences = []
-        for index, (message, answer, next_at) in enumerate(replay(governor, clock, TIMELINE)):
-            if verdicts[index] != answer:
-                differences.append((message, verdicts[index], answer))
-            if index in instants and instants[index] != next_at:
-                differences.append((message, instants[index], next_at))
+        for index, (message, decision) in enumerate(replay(governor, clock, TIMELINE)):
+            if verdicts[index] != answer(decision):
+                differences.append((message, verdicts[index], answer(decision)))
+            if index in instants and instants[index] != next_instant(decision):
+                differences.append((message, instants[index], next_instant(decision)))
     assert (len(verdicts), []) == (index + 1, differences[:3])
+
+
+def test_the_quick_verdict_agrees_with_the_checks():
+    """A touch is allowed exactly when every enforced rule that the decision can show passes."""
+    clock = FrozenClock(from_ms(0))
+    with Governor(Policy.model_validate(POLICY), "memory://", clock=clock) as governor:
+        for message, decision in replay(governor, clock, operations(synthetic_lines())):
+            passed = all(check.passed or not check.enforced for check in decision.checks)
+            assert passed == decision.allowed, message
 
 
 def test_every_rule_refuses_something(expected):
