@@ -107,19 +107,21 @@ def among_threads(url: str, sections: Sections, customers: int) -> list[int]:
             while not done.is_set():
                 fill_caps(governor, number, customers, 1)
             return []
-        children = [joined([forked(use_and_close, governor, seed, customers)])[0] for seed in range(60)]
+        left = [0]
+        while len(left) <= 40 and not any(left):
+            left += joined([forked(use_and_close, governor, len(left))])
         done.set()
-        return children
+        return left
 
     with govern(url, sections) as governor, warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # of forks among threads, from Python 3.12 on
         return in_threads(work)[0]
 
 
-def use_and_close(governor: Governor, seed: int, customers: int) -> None:
-    """Use the governor and close it, within ten seconds."""
-    signal.alarm(10)
-    fill_caps(governor, seed, customers, 1)
+def use_and_close(governor: Governor, seed: int) -> None:
+    """Use the governor and close it, soon."""
+    signal.alarm(20)
+    fill_caps(governor, seed, 4, 1)
     governor.close()
 
 
