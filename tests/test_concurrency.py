@@ -56,7 +56,6 @@ from tests.workers.contests import (
     standing,
 )
 from tests.workers.forks import (
-    among_threads,
     by_multiprocessing,
     by_the_system,
     leaving_properly,
@@ -383,7 +382,7 @@ def test_an_opt_out_is_heard_by_every_process(crew, sqlite_url):
 FORKED = 40
 
 
-@pytest.mark.parametrize("program", [by_the_system, by_multiprocessing, twice, leaving_properly, among_threads])
+@pytest.mark.parametrize("program", [by_the_system, by_multiprocessing, twice, leaving_properly])
 def test_a_governor_goes_on_after_a_fork(program, database, sqlite_url):
     """After a fork parent and children go on with the same governor: every cap is exact, and the file is sound."""
     left = in_new_process(program, sqlite_url, CAP, FORKED)

@@ -8,15 +8,13 @@ import os
 import random
 import signal
 import sys
-import threading
 import traceback
-import warnings
 from collections.abc import Callable, Iterable
 from multiprocessing.connection import Connection
 from typing import Any, Literal
 
 from fairtouch import Governor
-from tests.workers import PATIENCE, Ready, Sections, govern, in_threads
+from tests.workers import PATIENCE, Sections, govern
 
 FORK = multiprocessing.get_context("fork")
 
@@ -95,34 +93,6 @@ def leaving_properly(url: str, sections: Sections, customers: int) -> list[int]:
         idlers = [forked(int, leave=sys.exit) for _ in range(2)]
         fill_caps(governor, 5, customers, 3)
         return joined([*users, *idlers])
-
-
-def among_threads(url: str, sections: Sections, customers: int) -> list[int]:
-    """Children that are forked one after another while other threads of their parent use the governor."""
-    done = threading.Event()
-
-    def work(ready: Ready, number: int) -> list[int]:
-        ready()
-        if number:
-            while not done.is_set():
-                fill_caps(governor, number, customers, 1)
-            return []
-        left = [0]
-        while len(left) <= 40 and not any(left):
-            left += joined([forked(use_and_close, governor, len(left))])
-        done.set()
-        return left
-
-    with govern(url, sections) as governor, warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # of forks among threads, from Python 3.12 on
-        return in_threads(work)[0]
-
-
-def use_and_close(governor: Governor, seed: int) -> None:
-    """Use the governor and close it, soon."""
-    signal.alarm(20)
-    fill_caps(governor, seed, 4, 1)
-    governor.close()
 
 
 def outlive_parent(url: str, parent: Literal["closes", "is killed"]) -> None:

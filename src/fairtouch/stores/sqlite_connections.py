@@ -61,6 +61,7 @@ class Connections:
     def __init__(self, path: str) -> None:
         self.path = Path(path).absolute()
         self._is_closed = False
+        self._is_pausing = False  # somebody waits to close: let them, or busy threads would keep their locks for ever
         self._gate = threading.Lock()  # nobody opens while a fork or `close` closes
         self._local = threading.local()
         self._all: weakref.WeakSet[_Connection] = weakref.WeakSet()
@@ -69,6 +70,9 @@ class Connections:
 
     def _get(self) -> _Connection:
         """This thread's connection, opened when there is none. Raises StoreUnavailable or StoreError."""
+        if self._is_pausing:
+            with self._gate:
+                pass
         connection: _Connection | None = getattr(self._local, "connection", None)
         if connection is None or connection.is_closed:
             with self._gate:
@@ -95,17 +99,21 @@ class Connections:
 
     def close(self) -> None:
         """Closes every connection, each after what its thread is doing with it."""
+        self._is_pausing = True
         with self._gate:
             self._is_closed = True
             self._close_all()
+        self._is_pausing = False
 
     def before_fork(self) -> None:
         """Closes every connection and lets nobody open one."""
+        self._is_pausing = True
         self._gate.acquire()
         self._close_all()
 
     def after_fork(self) -> None:
         """Lets threads open connections again."""
+        self._is_pausing = False
         self._gate.release()
 
     def _close_all(self) -> None:
