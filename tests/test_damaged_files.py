@@ -160,8 +160,9 @@ def test_a_file_that_was_cut_off(tmp_path, sound, truth):
 ROTTEN = {
     "kind": "UPDATE kinds SET spelling = substr(spelling, 1, 5) || id",
     "kind of too few words": "UPDATE kinds SET spelling = json_array(id)",
-    "stage": "UPDATE entries SET stage = 7",
-    "instant": "UPDATE entries SET at = 1 << 62",
+    "instants": "UPDATE heads SET instants = details",
+    "details": "UPDATE heads SET details = substr(details, 2)",
+    "sum": "UPDATE heads SET sum = sum + 1",
     "word": "UPDATE spoken SET word = 'opt_ou-'",
     "evidence": "UPDATE spoken SET evidence = '{\"source\"'",
     "profile": "UPDATE profiles SET profile = '{\"country\"'",
@@ -175,11 +176,30 @@ def test_values_that_mean_nothing(rot, database, sound, truth):
     """Values that fairtouch never writes, in pages that SQLite finds in order, are a StoreError where they are read."""
     database.write_bytes(sound)
     with closing(sqlite3.connect(database)) as connection:
-        connection.execute(rot)
+        connection.executescript(rot)
         connection.commit()
     found = answers(database)
     assert "StoreError" in found.values()
     assert {} == {key: value for key, value in found.items() if value not in (truth[key], "StoreError")}
+
+
+LONG = {"caps": {"ever": {"limit": "1000 per lifetime"}}}
+
+
+@pytest.mark.parametrize("rot", ["stage = 7", "at = at + (1 << 60)", "kind = 77"])
+def test_old_rows_that_mean_nothing(rot, tmp_path):
+    """A long ledger's older rows are not believed either."""
+    path = tmp_path / "long.db"
+    clock = FrozenClock(NOON)
+    with govern(f"sqlite:///{path}", LONG, clock=clock) as governor:
+        for _ in range(150):
+            clock.advance(timedelta(minutes=1))
+            assert governor.reserve("ada", channel="email")
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute(f"UPDATE entries SET {rot}").rowcount > 50
+        connection.commit()
+    with govern(f"sqlite:///{path}", LONG, clock=clock) as governor, pytest.raises(StoreError):
+        governor.history("ada")
 
 
 def test_a_schema_that_is_no_text(database, sound):

@@ -6,7 +6,7 @@ verified by the store inside its atomic step; when it was wrong the answer holds
 """
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 from fairtouch.bounds import LEASE_SECONDS_MAX, REPLANS_MAX
@@ -19,9 +19,10 @@ from fairtouch.facts import Ask, Entry, Facts, Holder, Stage, Stale
 from fairtouch.instants import DAY, SECOND, from_ms, to_ms
 from fairtouch.plan import Planner
 from fairtouch.policy import Policy
-from fairtouch.records import Outcome, Reservation
+from fairtouch.records import DecisionRecord, Outcome, Reservation
 from fairtouch.touch import Touch
 
+_tuple: Final = tuple.__new__  # a NamedTuple's own constructor costs four times as much
 _PROFILES_MAX: Final = 16_384
 
 
@@ -30,14 +31,24 @@ class Question:
 
     __slots__ = ("answer", "ask", "decision", "rounds", "touch")
 
+    answer: Facts | Stale | None
+    decision: Decision | None
+
     def __init__(self, touch: Touch | None, ask: Ask) -> None:
-        self.touch, self.ask, self.rounds = touch, ask, 0
-        self.answer: Facts | Stale | None = None
-        self.decision: Decision | None = None
+        self.touch, self.ask, self.rounds, self.answer, self.decision = touch, ask, 0, None, None
+
+    def decided(self) -> Decision:
+        """The decision that it has come to."""
+        assert self.decision is not None  # noqa: S101 - every way to here ends in a decision or an error
+        return self.decision
 
     def taken(self) -> Entry | None:
         """The slot that the last answer took."""
         return self.answer.entry if isinstance(self.answer, Facts) and self.answer.taken else None
+
+    def perhaps_taken(self) -> Entry | None:
+        """The slot that was taken, or asked for without an answer yet."""
+        return self.ask.entry if self.answer is None and self.ask.take else self.taken()
 
 
 class Asker:
@@ -54,49 +65,56 @@ class Asker:
     def question(self, touch: Touch, *, take: bool, clock: int, now: int | None) -> Question:
         """A touch with its first ask; `clock` is the guess at the store's now. Raises TouchError."""
         customer = self.digests.customer(touch.customer)
-        shape = self.planner.shape(touch)
-        plan = self.planner.plan(shape, self._profiles.get(customer, ""), clock)
+        plan = self.planner.plan(touch, self._profiles.get(customer, ""), clock)
         address = None if touch.address is None else self.digests.address(touch.address, touch.channel)
-        touch_id = os.urandom(16).hex() if touch.id is None else touch.id
-        entry = Entry(0, shape.kind, touch.subject, touch_id, os.urandom(8), Stage.RESERVED, self.lease, address)
-        return Question(touch, Ask(plan, customer, entry, take, now))
+        touch_id, token = touch.id, b""
+        if take:
+            token = os.urandom(8)
+            touch_id = touch_id or os.urandom(16).hex()
+        entry = _tuple(
+            Entry, (0, plan.shape.kind, touch.subject, touch_id or "", token, Stage.RESERVED, self.lease, address)
+        )
+        return Question(touch, _tuple(Ask, (plan, customer, entry, take, now, None)))
 
-    def hear(self, question: Question) -> None:
-        """Sets the decision that the question's answer comes to, or the next ask.
+    def hear(self, question: Question) -> bool:
+        """Takes the store's answer; whether the question has come to its decision. If not, it has another ask.
 
         Raises IdConflict when the id stands for another touch, StoreError when the store contradicts itself.
         """
+        ask, answer = question.ask, question.answer
+        if isinstance(answer, Facts):
+            if answer.holder is Holder.OTHER_CONTENT:
+                raise IdConflict(ask.entry.id)
+            decision = judge(ask, answer, question.touch)
+            if answer.taken or not ask.take or decision.outcome is not Outcome.ALLOWED:
+                question.decision = decision
+                return True
         question.rounds += 1
-        if question.rounds > REPLANS_MAX:
+        if question.rounds >= REPLANS_MAX:
             raise StoreError(
                 f"the store called {REPLANS_MAX} plans stale, each made from its own last answer; nothing was taken"
             )
-        ask, answer = question.ask, question.answer
-        if answer is None or isinstance(answer, Stale):
-            question.ask = ask if answer is None else self._replan(ask, answer)
-            return
-        if answer.holder is Holder.OTHER_CONTENT:
-            raise IdConflict(ask.entry.id)
-        decision = judge(ask, answer, question.touch)
-        if decision.outcome is not Outcome.ALLOWED or answer.taken or not ask.take:
-            question.decision = decision
-        elif ask.seen is None:
+        question.answer = None
+        if isinstance(answer, Stale):
+            question.ask = self._replan(ask, answer)
+        elif answer is not None and ask.seen is None:
             question.ask = _with_consents_seen(ask, answer)
         else:
             raise StoreError("the store refuses what its own answer allows; nothing was taken, and nothing may be sent")
+        return False
 
     def _replan(self, ask: Ask, truth: Stale) -> Ask:
         """The same ask, for the profile and the now that the store told."""
         if len(self._profiles) >= _PROFILES_MAX:
             self._profiles.clear()
         self._profiles[ask.customer] = truth.profile
-        plan = self.planner.plan(ask.plan.shape, truth.profile, truth.now)
+        plan = self.planner.plan_for(ask.plan.shape, truth.profile, truth.now)
         return ask._replace(plan=plan, seen=None, entry=ask.entry._replace(lease_end=self.lease))
 
     def reserved(self, reservation: Reservation, *, clock: int, now: int | None) -> Question:
         """What a reservation was for, to settle it and to look at its rules again."""
         customer = bytes.fromhex(reservation.customer)
-        plan = self.planner.plan(reservation.shape, self._profiles.get(customer, ""), clock)
+        plan = self.planner.plan_for(reservation.shape, self._profiles.get(customer, ""), clock)
         kind = reservation.shape.kind
         entry = Entry(
             to_ms(reservation.at),
@@ -166,30 +184,30 @@ def as_unverified(questions: Sequence[Question], clock: int) -> bool:
         policy = question.ask.plan.policy
         if question.ask.plan.shape.kind.category not in policy.fail_open:
             return False
-        question.decision = Decision(
+        at = from_ms(clock)
+        record = DecisionRecord(
             outcome=Outcome.ALLOWED,
-            at=from_ms(clock),
+            at=at,
             policy_revision=policy.revision,
-            next_allowed_at=from_ms(clock),
             unverified=True,
-            touch=question.touch,
-            build_evidence=lambda: ((), None),
+            next_allowed_at=at,
+            reservation=None,
+            reasons=(),
+            checks=(),
+            basis=None,
         )
+        question.decision = Decision.from_record(record, question.touch)
     return True
 
 
-def waves(touches: Sequence[Touch]) -> Iterable[list[int]]:
-    """The order in which a batch is judged: indexes in groups that hold each customer once, by priority, then by
-    order.
-    """
-    if len(touches) == 1:
-        return [[0]]
-    turns: list[list[int]] = []
-    taken: dict[str, int] = {}
-    for index in sorted(range(len(touches)), key=lambda index: -touches[index].priority):
-        turn = taken.get(touches[index].customer, 0)
-        taken[touches[index].customer] = turn + 1
+def waves(questions: Sequence[Question]) -> list[list[Question]]:
+    """The order in which a batch is judged: groups that hold each customer once, by priority, then by order."""
+    turns: list[list[Question]] = []
+    taken: dict[bytes, int] = {}
+    for question in sorted(questions, key=lambda question: -question.ask.plan.shape.priority):
+        customer = question.ask.customer
+        turn = taken[customer] = taken.get(customer, -1) + 1
         if turn == len(turns):
             turns.append([])
-        turns[turn].append(index)
+        turns[turn].append(question)
     return turns

@@ -75,17 +75,16 @@ def passes(ask: Ask, facts: Facts) -> bool:
     A False is no verdict yet: a consent may be close to its expiry, or lift the hours. `checks` tells.
     """
     plan = ask.plan
+    now, _, counts, _, said, suppressed, held, _ = facts
     return (
-        (facts.holder is Holder.NONE or (facts.holder is Holder.IN_DOUBT and plan.resends))
-        and facts.suppressed is None
+        (held is Holder.NONE or (held is Holder.IN_DOUBT and plan.resends))
+        and suppressed is None
         and (ask.entry.address is not None or not plan.require_address)
         and plan.open
-        and plan.since <= facts.now < plan.until
-        and all(
-            count < condition.limit or not condition.enforced
-            for count, condition in zip(facts.counts, plan.conditions, strict=True)
-        )
-        and plan.permits(facts.said)
+        and plan.since <= now < plan.until
+        and len(counts) == len(plan.limits)
+        and plan.has_room(counts)
+        and plan.permits(said)
     )
 
 

@@ -4,12 +4,13 @@ import csv
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
 from dateutil.parser import isoparse
 
-from fairtouch.bounds import IMPORT_ROWS_MAX, NAME_LENGTH_MAX, TEXT_LENGTH_MAX
+from fairtouch.bounds import BATCH_SIZE, IMPORT_ROWS_MAX, NAME_LENGTH_MAX, TEXT_LENGTH_MAX
 from fairtouch.consent import Scope, Word
 from fairtouch.errors import TouchError
 from fairtouch.instants import to_ms
@@ -70,6 +71,13 @@ def read_rows(path: str | Path, check_scope: Callable[..., None]) -> Iterator[Co
     if problems:
         more = [f"and {len(problems) - _PROBLEMS_SHOWN} more"] if len(problems) > _PROBLEMS_SHOWN else []
         raise TouchError("\n".join([*problems[:_PROBLEMS_SHOWN], *more, "nothing was recorded"]))
+
+
+def read_batches(path: str | Path, check_scope: Callable[..., None]) -> Iterator[list[ConsentRow]]:
+    """The same rows, at most 500 at a time."""
+    rows = read_rows(path, check_scope)
+    while batch := list(islice(rows, BATCH_SIZE)):
+        yield batch
 
 
 def _lines(file: Iterator[str], problems: list[str]) -> Iterator[tuple[int, dict[str, str]]]:

@@ -5,9 +5,10 @@ its contract, and nothing goes out. Rule 2: what a caller may never look at (che
 when it is looked at.
 """
 
-from collections.abc import Callable
+from dataclasses import fields
 from datetime import datetime
-from functools import partial
+from functools import cached_property
+from typing import Self
 
 from fairtouch.bounds import HORIZON_DAYS
 from fairtouch.checks import Check, checks, passes
@@ -21,50 +22,40 @@ from fairtouch.records import Basis, DecisionRecord, Outcome, Reservation, decis
 from fairtouch.touch import Touch
 from fairtouch.waiting import next_allowed
 
-Evidence = tuple[tuple[Check, ...], Basis | None]
-"""What a decision can show for itself."""
-
 
 class Decision:
     """Whether a touch is welcome: true when it is allowed.
 
     `reasons`: every enforced rule that says no. `next_allowed_at`: the earliest instant (UTC) at which this touch
     would pass if nothing else happens; None when time does not help. `reservation`: the slot, when one was taken.
-    `unverified`: the store did not answer, and the policy lets this category out all the same; no slot is held.
-    `touch`: what was asked, for observers; never part of the repr or the JSON.
+    `checks`: every rule that applies, passing or not, enforced or only reported. `basis`: what the decision rests on;
+    None when the store did not answer. `unverified`: the store did not answer, and the policy lets this category out
+    all the same; no slot is held. `touch`: what was asked, for observers; never part of the repr or the JSON.
     """
 
-    __slots__ = (
-        "_build_evidence",
-        "_evidence",
-        "at",
-        "next_allowed_at",
-        "outcome",
-        "policy_revision",
-        "reasons",
-        "reservation",
-        "touch",
-        "unverified",
-    )
+    outcome: Outcome
+    reasons: tuple[Reason, ...]
+    touch: Touch | None
+    unverified: bool = False
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - what was asked, what was found, what it comes to
         self,
-        *,
+        ask: Ask,
+        facts: Facts,
+        touch: Touch | None,
         outcome: Outcome,
-        at: datetime,
-        policy_revision: str,
-        next_allowed_at: datetime | None,
-        reasons: tuple[Reason, ...] = (),
-        reservation: Reservation | None = None,
-        unverified: bool = False,
-        touch: Touch | None = None,
-        build_evidence: Callable[[], Evidence],
+        next_at: int | None,
+        reasons: tuple[Reason, ...],
     ) -> None:
-        self.outcome, self.at, self.policy_revision = outcome, at, policy_revision
-        self.next_allowed_at, self.reasons, self.reservation = next_allowed_at, reasons, reservation
-        self.unverified, self.touch = unverified, touch
-        self._build_evidence = build_evidence
-        self._evidence: Evidence | None = None
+        self.outcome, self.reasons, self.touch = outcome, reasons, touch
+        self._ask, self._facts, self._next_at = ask, facts, next_at
+
+    @classmethod
+    def from_record(cls, record: DecisionRecord, touch: Touch | None = None) -> Self:
+        """The decision that plain data tells of."""
+        decision = cls.__new__(cls)
+        decision.__dict__.update({each.name: getattr(record, each.name) for each in fields(record)}, touch=touch)
+        return decision
 
     @property
     def allowed(self) -> bool:
@@ -72,22 +63,38 @@ class Decision:
         return self.outcome is Outcome.ALLOWED
 
     def __bool__(self) -> bool:
-        return self.allowed
+        return self.outcome is Outcome.ALLOWED
 
-    def _shown(self) -> Evidence:
-        if self._evidence is None:
-            self._evidence = self._build_evidence()
-        return self._evidence
+    @cached_property
+    def at(self) -> datetime:
+        """When it was decided, by the store's clock."""
+        return from_ms(self._facts.now)
 
-    @property
+    @cached_property
+    def next_allowed_at(self) -> datetime | None:
+        """The earliest instant at which the touch would pass."""
+        return None if self._next_at is None else from_ms(self._next_at)
+
+    @cached_property
+    def reservation(self) -> Reservation | None:
+        """The slot that was taken."""
+        entry = self._facts.entry
+        return _reservation(self._ask, entry) if self._facts.taken and entry is not None else None
+
+    @cached_property
     def checks(self) -> tuple[Check, ...]:
-        """Every rule that applies, passing or not, enforced or only reported."""
-        return self._shown()[0]
+        """Every rule that applies."""
+        return tuple(checks(self._ask, self._facts))
 
-    @property
+    @cached_property
     def basis(self) -> Basis | None:
-        """What the decision rests on; None when the store did not answer."""
-        return self._shown()[1]
+        """What the decision rests on."""
+        return _basis(self._ask, self._facts)
+
+    @cached_property
+    def policy_revision(self) -> str:
+        """Which policy decided."""
+        return self._ask.plan.policy.revision
 
     def summary(self) -> str:
         """The outcome and the reasons in one line."""
@@ -127,25 +134,17 @@ class Decision:
         return decision_records().dump_json(self.record()).decode()
 
     @classmethod
-    def from_json(cls, text: str | bytes) -> "Decision":
+    def from_json(cls, text: str | bytes) -> Self:
         """From JSON that `to_json` made. Raises pydantic.ValidationError."""
-        record: DecisionRecord = decision_records().validate_json(text)
-        return cls(
-            outcome=record.outcome,
-            at=record.at,
-            policy_revision=record.policy_revision,
-            unverified=record.unverified,
-            next_allowed_at=record.next_allowed_at,
-            reservation=record.reservation,
-            reasons=record.reasons,
-            build_evidence=lambda: (record.checks, record.basis),
-        )
+        return cls.from_record(decision_records().validate_json(text))
 
 
 def judge(ask: Ask, facts: Facts, touch: Touch | None = None) -> Decision:
     """The decision. Raises StoreError when the store took a slot that its own facts forbid: give it back."""
+    if facts.taken and facts.entry is None:
+        raise StoreError("the store took a slot and did not say which; nothing may be sent")
     if passes(ask, facts) or (facts.taken and facts.holder is Holder.OURS):  # ours: taken by this call, run twice
-        return _decision(ask, facts, touch, Outcome.ALLOWED, facts.now, ())
+        return Decision(ask, facts, touch, Outcome.ALLOWED, facts.now, ())
     found = tuple(checks(ask, facts))
     reasons = tuple(reason for check in found if (reason := check.reason) is not None)
     if facts.taken and (reasons or not ask.plan.since <= facts.now < ask.plan.until):
@@ -155,34 +154,13 @@ def judge(ask: Ask, facts: Facts, touch: Touch | None = None) -> Decision:
             "nothing may be sent, and the slot is given back"
         )
     if not reasons:
-        return _decision(ask, facts, touch, Outcome.ALLOWED, facts.now, ())
+        return Decision(ask, facts, touch, Outcome.ALLOWED, facts.now, ())
     at = next_allowed(ask, facts)
     if at <= facts.now + HORIZON_DAYS * DAY:
-        return _decision(ask, facts, touch, Outcome.DEFERRED, at, reasons)
+        return Decision(ask, facts, touch, Outcome.DEFERRED, at, reasons)
     if at < NEVER:
         reasons = (*reasons, Reason(Code.HORIZON, "horizon", SENTENCES[Code.HORIZON]))
-    return _decision(ask, facts, touch, Outcome.REFUSED, None, reasons)
-
-
-def _decision(  # noqa: PLR0917 - what was asked, what was found, what it comes to
-    ask: Ask, facts: Facts, touch: Touch | None, outcome: Outcome, next_at: int | None, reasons: tuple[Reason, ...]
-) -> Decision:
-    if facts.taken and facts.entry is None:
-        raise StoreError("the store took a slot and did not say which; nothing may be sent")
-    return Decision(
-        outcome=outcome,
-        at=from_ms(facts.now),
-        policy_revision=ask.plan.policy.revision,
-        next_allowed_at=None if next_at is None else from_ms(next_at),
-        reasons=reasons,
-        reservation=_reservation(ask, facts.entry) if facts.taken and facts.entry is not None else None,
-        touch=touch,
-        build_evidence=partial(_evidence, ask, facts),
-    )
-
-
-def _evidence(ask: Ask, facts: Facts) -> Evidence:
-    return tuple(checks(ask, facts)), _basis(ask, facts)
+    return Decision(ask, facts, touch, Outcome.REFUSED, None, reasons)
 
 
 def _reservation(ask: Ask, entry: Entry) -> Reservation:

@@ -4,7 +4,7 @@ Rule 1: immutable data only, as tuples, because every decision makes several. Ru
 digests here; nothing in a store can be read back into one.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import IntEnum, StrEnum, unique
@@ -91,7 +91,7 @@ class Facts(NamedTuple):
 
     now: int
     taken: bool
-    counts: tuple[int, ...]
+    counts: Sequence[int]
     touches: Mapping[int, tuple[Entry, ...]]
     said: tuple[Said, ...]
     suppressed: SuppressionCause | None

@@ -7,13 +7,13 @@ conclude; so the async front differs by `await` alone.
 import inspect
 import logging
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from functools import wraps
 from itertools import islice
 from types import TracebackType
-from typing import Any, Final, Literal, ParamSpec, Self, TypeVar, cast, overload
+from typing import Any, Final, Literal, ParamSpec, Self, TypeVar, overload
 
 from fairtouch.addresses import normalize
 from fairtouch.asking import Asker, Question, as_touch, as_unverified, check_history, waves
@@ -101,22 +101,22 @@ class Governor:
 
     def check(self, touch: Touch | str, **fields: Any) -> Decision:
         """Decides and changes nothing."""
-        return self._decide([as_touch(touch, fields)], take=False)[0]
+        return self._decide_one(as_touch(touch, fields), take=False)
 
     def reserve(self, touch: Touch | str, **fields: Any) -> Decision:
         """Decides and, if allowed, takes the slots of every cap in the same atomic step: `decision.reservation`.
 
         Raises IdConflict when the id stands for a touch with other content.
         """
-        return self._decide([as_touch(touch, fields)], take=True)[0]
+        return self._decide_one(as_touch(touch, fields), take=True)
 
-    def check_many(self, touches: Iterable[Touch]) -> Iterator[Decision]:
+    def check_many(self, touches: Iterable[Touch]) -> Generator[Decision]:
         """Checks a stream of touches; results in input order. It reads 500 ahead, so an endless stream needs bounded
         memory.
         """
         return self._stream(touches, take=False)
 
-    def reserve_many(self, touches: Iterable[Touch]) -> Iterator[Decision]:
+    def reserve_many(self, touches: Iterable[Touch]) -> Generator[Decision]:
         """Reserves for a stream of touches; results in input order.
 
         It reads 500 ahead; within such a batch the touches of one customer are judged by priority, then by order. An
@@ -124,32 +124,47 @@ class Governor:
         """
         return self._stream(touches, take=True)
 
-    def _stream(self, touches: Iterable[Touch], *, take: bool) -> Iterator[Decision]:
+    def _stream(self, touches: Iterable[Touch], *, take: bool) -> Generator[Decision]:
         source = iter(touches)
         while batch := [as_touch(touch, {}) for touch in islice(source, BATCH_SIZE)]:
-            decisions = self._decide(batch, take=take)
+            decisions = self._decide_batch(batch, take=take)
             try:
                 while decisions:
                     yield decisions.pop(0)
             finally:
-                for decision in decisions:
-                    if decision.reservation is not None:
-                        self.release(decision.reservation)
+                self._put_back(decisions)
 
-    def _decide(self, touches: Sequence[Touch], *, take: bool) -> list[Decision]:
-        now = self._now()
+    def _put_back(self, decisions: Iterable[Decision]) -> None:
+        """Releases what was reserved ahead and not looked at."""
+        for decision in decisions:
+            if decision.reservation is not None:
+                self.release(decision.reservation)
+
+    def _decide_one(self, touch: Touch, *, take: bool) -> Decision:
+        now = None if self._clock is None else injected_now(self._clock)
+        clock = system_now() if now is None else now
+        question = self._asker.question(touch, take=take, clock=clock, now=now)
+        self._conclude([question], [[question]], clock)
+        return question.decided()
+
+    def _decide_batch(self, touches: Sequence[Touch], *, take: bool) -> list[Decision]:
+        now = None if self._clock is None else injected_now(self._clock)
         clock = system_now() if now is None else now
         questions = [self._asker.question(touch, take=take, clock=clock, now=now) for touch in touches]
+        self._conclude(questions, waves(questions), clock)
+        return [question.decided() for question in questions]
+
+    def _conclude(self, questions: Sequence[Question], waves: Iterable[list[Question]], clock: int) -> None:
+        """Brings every question to its decision, or raises and gives back whatever was taken for any of them."""
         try:
-            for wave in waves(touches):
-                self._answer([questions[index] for index in wave], clock)
-        except FairtouchError:
-            self._give_back(questions)
+            for wave in waves:
+                self._answer(wave, clock)
+        except BaseException as error:
+            self._give_back(questions, is_known=isinstance(error, FairtouchError))
             raise
-        decisions = [cast("Decision", question.decision) for question in questions]
-        for decision in decisions:
-            self._tell(decision)
-        return decisions
+        if self._observers:
+            for question in questions:
+                self._tell(question.decided())
 
     def _answer(self, questions: list[Question], clock: int) -> None:
         """Brings questions about different customers to their decisions, in as few calls as the answers need."""
@@ -162,14 +177,16 @@ class Governor:
                 raise
             for question, answer in zip(questions, answers, strict=True):
                 question.answer = answer
-            for question in questions:
-                self._asker.hear(question)
-            questions = [question for question in questions if question.decision is None]
+            questions = [question for question in questions if not self._asker.hear(question)]
 
-    def _give_back(self, questions: Sequence[Question]) -> None:
-        """Returns what was taken before an error; what cannot be returned now is in doubt when its lease ends."""
+    def _give_back(self, questions: Sequence[Question], *, is_known: bool) -> None:
+        """Returns what was taken before an error; what cannot be returned now is in doubt when its lease ends.
+
+        Unless it `is_known` what happened (the call was cancelled or interrupted), also what may have been taken: the
+        token tells it from everybody else's.
+        """
         for question in questions:
-            entry = question.taken()
+            entry = question.taken() if is_known else question.perhaps_taken()
             if entry is not None:
                 try:
                     self._store.release(question.ask.customer, entry, self._now())
@@ -292,7 +309,7 @@ class Governor:
                 async def guarded_async(*args: P.args, **kwargs: P.kwargs) -> Any:
                     decision = self.reserve(to_touch(*args, **kwargs))
                     if not decision:
-                        return _refuse(decision, on_refused)
+                        return refuse(decision, on_refused)
                     with self._settling(decision):
                         return await send(*args, **kwargs)
 
@@ -302,7 +319,7 @@ class Governor:
             def guarded(*args: P.args, **kwargs: P.kwargs) -> Any:
                 decision = self.reserve(to_touch(*args, **kwargs))
                 if not decision:
-                    return _refuse(decision, on_refused)
+                    return refuse(decision, on_refused)
                 with self._settling(decision):
                     return send(*args, **kwargs)
 
@@ -322,7 +339,7 @@ class Governor:
         touch = as_touch(touch, fields)
         instant = to_ms(at)
         now = self._now()
-        ask = self._asker.question(touch, take=False, clock=instant, now=now).ask
+        ask = self._asker.question(touch, take=True, clock=instant, now=now).ask
         recorded = self._store.record(ask.customer, ask.entry.as_sent(instant), self.policy.keep, now)
         if recorded is Recorded.FUTURE:
             raise TouchError(f"at={at.isoformat()} lies in the future; nothing was recorded")
@@ -402,7 +419,7 @@ class Governor:
         self.close()
 
 
-def _refuse(decision: Decision, on_refused: OnRefused) -> Any:
+def refuse(decision: Decision, on_refused: OnRefused) -> Any:
     """What a guarded call comes to when its touch is not welcome."""
     if on_refused == "raise":
         raise Refused(decision)

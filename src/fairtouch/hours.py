@@ -20,7 +20,7 @@ from dateutil.rrule import rrule, rrulestr
 
 from fairtouch.bounds import HORIZON_DAYS, SELECTION_MAX, WINDOWS_MAX
 from fairtouch.instants import DAY, MINUTE
-from fairtouch.zones import EPOCH_ORDINAL, instants_reading, local_day
+from fairtouch.zones import EPOCH_ORDINAL, instants_reading
 
 Span = tuple[int, int]
 """A half-open stretch [start, end); of instants, or of readings counted from a local midnight. An end past 24:00
@@ -29,6 +29,7 @@ crosses midnight.
 
 WEEKDAY_NAMES: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _WINDOW: Final = re.compile(r"([01]\d|2[0-3]):([0-5]\d) ?- ?([01]\d|2[0-4]):([0-5]\d)", re.ASCII)
+_WEEK: Final = 7 * DAY
 _RECURRENCE_START: Final = datetime(1970, 1, 1)  # noqa: DTZ001 - a recurrence names local dates
 _FREQUENCIES: Final = ("YEARLY", "MONTHLY", "WEEKLY", "DAILY")
 _PARTS: Final = frozenset(
@@ -132,7 +133,7 @@ class Hours:
 
         A stretch longer than a week is cut, at least two days after `at`.
         """
-        first = local_day(zone, at) // 7
+        first = at // _WEEK
         for week in range(first, first + HORIZON_DAYS // 7 + 2):
             spans = _spans_around(self, zone, week)
             index = bisect_right(spans, at, key=itemgetter(1))
@@ -143,7 +144,9 @@ class Hours:
 
 @lru_cache(maxsize=4_096)
 def _spans_around(hours: Hours, zone: str, week: int) -> tuple[Span, ...]:
-    """The open stretches, joined and in order, of the days of one week, the two before and the three after."""
+    """The open stretches, joined and in order, of one week of UTC, with all local dates that reach into it and three
+    days more.
+    """
     spans = sorted(span for day in range(7 * week - 2, 7 * week + 10) for span in _spans_of(hours, zone, day))
     joined: list[Span] = []
     for start, end in spans:

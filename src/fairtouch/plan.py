@@ -2,15 +2,15 @@
 right.
 
 Rule 1: this file never sees a clock or a store; the instant it plans for is a guess that the store verifies. Rule 2:
-a plan belongs to a *shape* (everything about a touch but the customer and the id) and a customer's profile, so one
-plan serves many customers. Rule 3: a plan is right for every now in [since, until); outside, and for another profile,
-the store says `Stale` and the plan is made anew.
+a plan belongs to a *shape* (what rules look at in a touch: neither the customer nor the id, subject or address) and a
+customer's profile, so one plan serves many customers. Rule 3: a plan is right for every now in [since, until);
+outside, and for another profile, the store says `Stale` and the plan is made anew.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
-from operator import le
+from operator import itemgetter, le, lt
 from typing import Final, Literal, NamedTuple, TypeVar
 
 from fairtouch.consent import MASKS, Said, Scope, covering, granting, surely_alive_from, withdrawn
@@ -21,13 +21,15 @@ from fairtouch.policy import Policy
 from fairtouch.policy.rules import CapRule, ConsentRule, HoursRule, Rule, Selector
 from fairtouch.profile import Profile
 from fairtouch.profile import load as load_profile
-from fairtouch.touch import Kind, Touch
-from fairtouch.zones import check_zone
+from fairtouch.touch import Kind, ShapeKey, Touch
+from fairtouch.zones import check_zone, zone_names
 
 AnyRule = TypeVar("AnyRule", bound=Rule)
 
 _PLANS_MAX: Final = 8_192
 _PLAN_AGE_MAX: Final = DAY
+
+_opted_in, _confirmed, _opted_out = itemgetter(0), itemgetter(1), itemgetter(2)  # of what was said, at C's speed
 
 ZoneSource = Literal["touch", "customer", "policy", "unknown"]
 
@@ -97,10 +99,6 @@ class Need:
     double: bool
     alive_from: int
 
-    def met_by(self, words: Said) -> bool:
-        """Whether an opt-in at a scope is enough where nobody opted out."""
-        return (words.confirmed if self.double else words.opted_in) >= self.alive_from
-
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Plan:
@@ -108,8 +106,12 @@ class Plan:
     until).
 
     `open`: the open hours allow it throughout; `closes_at`: when they end. `scopes`: the consents to read, first the
-    eight that cover the touch. `zones`: all that a rule of local time must hold in. `keep`, `resends`,
-    `require_address`: the policy's own, in milliseconds and as yes or no.
+    eight that cover the touch; `places`: where each stands there. `zones`: all that a rule of local time must hold
+    in. `keep`, `resends`, `require_address`: the policy's own, in milliseconds and as yes or no.
+
+    `reaches`, `sinces`, `limits`: the conditions in columns; each counts from the later of now + reach and since;
+    `enforced_limits` are never reached where a rule only reports. `per_subject`: which of them count by subject;
+    `counts_totals`: whether one counts what was pruned.
     """
 
     shape: Shape
@@ -131,7 +133,31 @@ class Plan:
     keep: int
     resends: bool
     require_address: bool
+    # What stores compare with, of the above.
+    reaches: tuple[int, ...] = field(init=False)
+    sinces: tuple[int, ...] = field(init=False)
+    limits: tuple[int, ...] = field(init=False)
+    enforced_limits: tuple[int, ...] = field(init=False)
+    per_subject: tuple[int, ...] = field(init=False)
+    counts_totals: bool = field(init=False)
+    places: Mapping[Scope, tuple[int, ...]] = field(init=False)
+    needed: tuple[tuple[Callable[[Said], int], int], ...] = field(init=False)
     _fills: dict[Kind, tuple[int, ...]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        conditions = self.conditions
+        derived: dict[str, object] = {
+            "reaches": tuple(1 - each.span if each.span else -2 * NEVER for each in conditions),
+            "sinces": tuple(-NEVER if each.span else each.since for each in conditions),
+            "limits": tuple(each.limit for each in conditions),
+            "enforced_limits": tuple(each.limit if each.enforced else NEVER for each in conditions),
+            "per_subject": tuple(index for index, each in enumerate(conditions) if each.rule.per_subject),
+            "counts_totals": any(not each.span and each.since < 0 for each in conditions),
+            "places": _places(self.scopes),
+            "needed": tuple((_confirmed if need.double else _opted_in, need.alive_from) for need in self.needs),
+        }
+        for name, value in derived.items():
+            object.__setattr__(self, name, value)
 
     def fills(self, kind: Kind) -> tuple[int, ...]:
         """Which conditions a ledger's entry of that kind fills; asked once per kind, not per entry."""
@@ -147,12 +173,29 @@ class Plan:
         Opt-ins close to their expiry are taken as expired here; `judge` looks at them to the millisecond, and may
         plan again.
         """
-        words = said[: len(MASKS)]
-        if not any(word.opted_out for word in words):
-            return all(any(need.met_by(word) for word in words) for need in self.needs)
+        words = said if len(said) == len(MASKS) else said[: len(MASKS)]
+        if any(map(_opted_out, words)):
+            return self._permits_after_opt_out(words)
+        return all(max(map(needed, words)) >= alive_from for needed, alive_from in self.needed)
+
+    def _permits_after_opt_out(self, words: Sequence[Said]) -> bool:
         if withdrawn(words, lambda given: given >= self.alive_from):
             return False
         return all(granting(words, partial(le, need.alive_from), double=need.double) is not None for need in self.needs)
+
+    def starts(self, now: int) -> list[int]:
+        """The first instant that each condition counts."""
+        return list(map(max, map(now.__add__, self.reaches), self.sinces))
+
+    def has_room(self, counts: Sequence[int]) -> bool:
+        """Whether every enforced condition counts fewer than its limit."""
+        return all(map(lt, counts, self.enforced_limits))
+
+    def full(self, counts: Sequence[int]) -> Sequence[int]:
+        """Which conditions, enforced or not, count their limit or more."""
+        if all(map(lt, counts, self.limits)):
+            return ()
+        return [index for index, limit in enumerate(self.limits) if counts[index] >= limit]
 
 
 class Planner:
@@ -163,30 +206,34 @@ class Planner:
     def __init__(self, policy: Policy, lease: int) -> None:
         self.policy = policy
         self.lease = lease
-        self._shapes: dict[tuple[object, ...], Shape] = {}
-        self._plans: dict[tuple[Shape, str], Plan] = {}
+        self._plans: dict[tuple[str, ShapeKey], Plan] = {}
+        zone_names()  # a walk over the disk, once, and not in the middle of somebody's decision
 
-    def shape(self, touch: Touch) -> Shape:
-        """The shape of a touch. Raises TouchError for words that the policy does not know and zones that are none."""
-        place = (touch.timezone, touch.country, touch.region, touch.priority)
-        key = (touch.channel, touch.category, touch.topic, touch.campaign, touch.tags, place)
-        shape = self._shapes.get(key)
-        if shape is None:
-            if touch.timezone is not None:
-                check_zone(touch.timezone)
-            if len(self._shapes) >= _PLANS_MAX:
-                self._shapes.clear()
-            shape = self._shapes[key] = Shape(self.policy.kind(touch), *place)
-        return shape
+    def plan(self, touch: Touch, profile: str, at: int) -> Plan:
+        """The plan for a touch and a profile that is right at an instant.
 
-    def plan(self, shape: Shape, profile: str, at: int) -> Plan:
-        """The plan for a shape and a profile that is right at an instant."""
-        plan = self._plans.get((shape, profile))
-        if plan is None or not plan.since <= at < plan.until:
-            plan = _Drawing(self.policy, self.lease, shape, profile, at).plan()
-            if len(self._plans) >= _PLANS_MAX:
-                self._plans.clear()
-            self._plans[shape, profile] = plan
+        Raises TouchError for words that the policy does not know and zones that are none.
+        """
+        key = (profile, touch.shape_key)
+        plan = self._plans.get(key)
+        if plan is not None and plan.since <= at < plan.until:
+            return plan
+        if touch.timezone is not None:
+            check_zone(touch.timezone)
+        shape = Shape(self.policy.kind(touch), touch.timezone, touch.country, touch.region, touch.priority)
+        return self._draw(key, shape, profile, at)
+
+    def plan_for(self, shape: Shape, profile: str, at: int) -> Plan:
+        """The plan for a shape that an earlier plan had."""
+        kind, place = shape.kind, shape[1:]
+        key = (profile, (kind.channel, kind.category, kind.topic, kind.campaign, kind.tags, *place))
+        plan = self._plans.get(key)
+        return plan if plan is not None and plan.since <= at < plan.until else self._draw(key, shape, profile, at)
+
+    def _draw(self, key: tuple[str, ShapeKey], shape: Shape, profile: str, at: int) -> Plan:
+        if len(self._plans) >= _PLANS_MAX:
+            self._plans.clear()
+        plan = self._plans[key] = _Drawing(self.policy, self.lease, shape, profile, at).plan()
         return plan
 
 
@@ -232,6 +279,9 @@ class _Drawing:
         zoneless = tuple(rule for rule in self.caps if rule.period.needs_zone and not self.zones)
         since, until = self._validity(conditions, [span for span in spans if span], is_open=is_open)
         alive_until = until + self.lease
+        needs = tuple(
+            Need(rule.double, _alive_from(rule, alive_until)) for rule in self.consents if rule.enforced(self.at)
+        )
         return Plan(
             shape=self.shape,
             profile=self.profile_text,
@@ -245,10 +295,8 @@ class _Drawing:
             hours=self.hours,
             consents=self.consents,
             scopes=tuple(self._scopes()),
-            needs=tuple(
-                Need(rule.double, _alive_from(rule, alive_until)) for rule in self.consents if rule.enforced(self.at)
-            ),
-            alive_from=max([1, *(_alive_from(rule, alive_until) for rule in self.consents if rule.enforced(self.at))]),
+            needs=needs,
+            alive_from=max([1, *(need.alive_from for need in needs)]),
             open=is_open and not any(rule.enforced(self.at) for rule in zoneless),
             closes_at=min([NEVER, *(span[1] for span in spans if span)]),
             keep=self.policy.keep,
@@ -323,6 +371,11 @@ def _zones(shape: Shape, profile: Profile, candidates: tuple[str, ...] | None) -
     if candidates:
         return candidates, "policy"
     return (), "unknown"
+
+
+def _places(scopes: Sequence[Scope | None]) -> dict[Scope, tuple[int, ...]]:
+    named = {scope for scope in scopes if scope is not None}
+    return {scope: tuple(index for index, other in enumerate(scopes) if other == scope) for scope in named}
 
 
 def _alive_from(rule: ConsentRule, at: int) -> int:

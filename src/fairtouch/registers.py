@@ -10,10 +10,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, get_args
 
-from fairtouch.bounds import BATCH_SIZE, EVIDENCE_BYTES_MAX, TEXT_LENGTH_MAX
+from fairtouch.bounds import EVIDENCE_BYTES_MAX, TEXT_LENGTH_MAX
 from fairtouch.clock import Clock, injected_now
 from fairtouch.consent import ConsentEvent, ConsentStatus, Scope, Word, covering, standing
-from fairtouch.consent_files import ConsentRow, ImportReport, read_rows
+from fairtouch.consent_files import ConsentRow, ImportReport, read_batches
 from fairtouch.digests import Digests
 from fairtouch.errors import StoreError, StoreUnavailable, TouchError
 from fairtouch.facts import SuppressionCause
@@ -25,8 +25,8 @@ from fairtouch.profile import load as load_profile
 from fairtouch.stores.port import Store, Utterance
 from fairtouch.touch import Kind, check_text
 
-_CHANGES_MAX: Final = 100  # attempts to change a profile that others keep changing
-_KEEP: Final[Any] = object()
+CHANGES_MAX: Final = 100  # attempts to change a profile that others keep changing
+KEEP: Final[Any] = object()
 CAUSES: Final[tuple[str, ...]] = get_args(SuppressionCause)
 
 
@@ -116,7 +116,7 @@ class ConsentRegister:
     ) -> ConsentEvent:
         self._policy.check_scope(*scope)
         instant = None if at is None else to_ms(at)
-        text = _evidence_text(evidence)
+        text = evidence_text(evidence)
         kept = self._store.say([Utterance(self._customer(customer), scope, word, instant, text)], self._now())[0]
         if kept is None:
             raise TouchError(f"at={at} lies in the future; nothing was recorded")
@@ -146,7 +146,7 @@ class ConsentRegister:
     def history(self, customer: str) -> list[ConsentEvent]:
         """Every word with its evidence, oldest first."""
         return [
-            ConsentEvent(spoken.word, spoken.scope, from_ms(spoken.at), _evidence(spoken.evidence))
+            ConsentEvent(spoken.word, spoken.scope, from_ms(spoken.at), evidence_of(spoken.evidence))
             for spoken in self._store.spoken(self._customer(customer))
         ]
 
@@ -159,16 +159,12 @@ class ConsentRegister:
         TouchError with the line numbers when any row cannot be used; then nothing was recorded. A file may be
         imported again: it changes nothing.
         """
-        for _ in read_rows(path, self._policy.check_scope):
+        for _ in read_batches(path, self._policy.check_scope):
             pass  # the whole file is checked before the first word is kept
         report = ImportReport()
-        batch: list[ConsentRow] = []
-        for row in read_rows(path, self._policy.check_scope):
-            batch.append(row)
-            if len(batch) == BATCH_SIZE:
-                report = self._import(batch, report, progress)
-                batch = []
-        return self._import(batch, report, progress)
+        for batch in read_batches(path, self._policy.check_scope):
+            report = self._import(batch, report, progress)
+        return report
 
     def _import(
         self, rows: Sequence[ConsentRow], report: ImportReport, progress: Callable[[int], None] | None
@@ -187,14 +183,16 @@ class ConsentRegister:
         return report
 
 
-def _evidence(text: str) -> dict[str, Any]:
+def evidence_of(text: str) -> dict[str, Any]:
+    """The evidence from the text that a store keeps. Raises StoreError for any other text."""
     try:
         return dict(json.loads(text))
     except (ValueError, TypeError) as error:
         raise StoreError("the evidence of a consent cannot be read: the store is damaged; restore it") from error
 
 
-def _evidence_text(evidence: Mapping[str, Any] | None) -> str:
+def evidence_text(evidence: Mapping[str, Any] | None) -> str:
+    """The text that a store keeps of it. Raises TouchError."""
     try:
         text = json.dumps(dict(evidence or {}), allow_nan=False)
     except (TypeError, ValueError) as error:
@@ -252,12 +250,12 @@ class CustomerRegister:
         self,
         customer: str,
         *,
-        timezone: str | None = _KEEP,
-        country: str | None = _KEEP,
-        region: str | None = _KEEP,
-        groups: Sequence[str] = _KEEP,
-        wishes: Mapping[str, str] | None = _KEEP,
-        quiet_hours: Mapping[str, Any] | None = _KEEP,
+        timezone: str | None = KEEP,
+        country: str | None = KEEP,
+        region: str | None = KEEP,
+        groups: Sequence[str] = KEEP,
+        wishes: Mapping[str, str] | None = KEEP,
+        quiet_hours: Mapping[str, Any] | None = KEEP,
     ) -> Profile:
         """Stores what is given and keeps the rest; None forgets a value.
 
@@ -273,30 +271,33 @@ class CustomerRegister:
             "wishes": wishes,
             "quiet_hours": quiet_hours,
         }
-        changes = {name: value for name, value in given.items() if value is not _KEEP}
-        self._check_wishes(wishes if wishes is not _KEEP and wishes else {})
+        changes = {name: value for name, value in given.items() if value is not KEEP}
+        if wishes is not KEEP and wishes:
+            check_wishes(self._policy, wishes)
         key = self._key(customer)
-        for _ in range(_CHANGES_MAX):
+        for _ in range(CHANGES_MAX):
             old = self._store.profile(key)
             profile = load_profile(old).with_changes(changes)
             if self._store.replace_profile(key, old, profile.dump()):
                 return profile
         raise StoreUnavailable("others keep changing this customer's facts; nothing was recorded")
 
-    def _check_wishes(self, wishes: Mapping[str, str]) -> None:
-        for channel, text in wishes.items():
-            self._policy.check_scope(None, channel, None)
-            try:
-                _, period = parse_limit(text, week_starts=0)
-            except ValueError:
-                continue  # the profile says it better
-            if period.reach > self._policy.keep:
-                keep = self._policy.ledger.keep
-                raise TouchError(
-                    f"wishes[{channel!r}] = {text!r} looks further back than facts are kept (ledger.keep = {keep!r}); "
-                    "nothing was recorded"
-                )
-
     def get(self, customer: str) -> Profile:
         """What is stored; a profile without anything when nothing is."""
         return load_profile(self._store.profile(self._key(customer)))
+
+
+def check_wishes(policy: Policy, wishes: Mapping[str, str]) -> None:
+    """Raises TouchError for a wish on a channel that the policy does not know, or beyond its horizon."""
+    for channel, text in wishes.items():
+        policy.check_scope(None, channel, None)
+        try:
+            _, period = parse_limit(text, week_starts=0)
+        except ValueError:
+            continue  # the profile says it better
+        if period.reach > policy.keep:
+            keep = policy.ledger.keep
+            raise TouchError(
+                f"wishes[{channel!r}] = {text!r} looks further back than facts are kept (ledger.keep = {keep!r}); "
+                "nothing was recorded"
+            )

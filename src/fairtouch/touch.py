@@ -1,21 +1,16 @@
 """What someone wants to send: one outbound contact with one customer on one channel."""
 
-from dataclasses import KW_ONLY, dataclass
-from typing import Any, NamedTuple
+from dataclasses import KW_ONLY, dataclass, field
+from typing import Any, Final, NamedTuple
 
 from fairtouch.bounds import ADDRESS_LENGTH_MAX, NAME_LENGTH_MAX, TAGS_MAX, TEXT_LENGTH_MAX, ZONE_LENGTH_MAX
 from fairtouch.errors import TouchError
 
-_LENGTHS = {
-    "category": NAME_LENGTH_MAX,
-    "topic": TEXT_LENGTH_MAX,
-    "campaign": TEXT_LENGTH_MAX,
-    "subject": TEXT_LENGTH_MAX,
-    "id": TEXT_LENGTH_MAX,
-    "address": ADDRESS_LENGTH_MAX,
-    "timezone": ZONE_LENGTH_MAX,
-    "region": NAME_LENGTH_MAX,
-}
+ShapeKey = tuple[str, str | None, str | None, str | None, tuple[str, ...], str | None, str | None, str | None, int]
+"""What plans depend on, of a touch: channel, category, topic, campaign, tags, time zone, country, region, priority."""
+
+_CHECKED_MAX: Final = 8_192
+_checked: Final[set[ShapeKey]] = set()  # touches come in few shapes; each is looked at once
 
 
 class Kind(NamedTuple):
@@ -31,7 +26,7 @@ class Kind(NamedTuple):
     event: str | None = None
 
 
-@dataclass(frozen=True, slots=True, repr=False)
+@dataclass(frozen=True, init=False, repr=False)
 class Touch:
     """One outbound contact with one customer on one channel.
 
@@ -58,28 +53,86 @@ class Touch:
     country: str | None = None
     region: str | None = None
     priority: int = 0
+    shape_key: ShapeKey = field(init=False, compare=False)
 
-    def __post_init__(self) -> None:
-        check_text("customer", self.customer, TEXT_LENGTH_MAX)
-        check_text("channel", self.channel, NAME_LENGTH_MAX)
-        for name, length_max in _LENGTHS.items():
-            value = getattr(self, name)
-            if value is not None:
-                check_text(name, value, length_max)
-        if self.country is not None:
-            check_country(self.country)
-        if type(self.priority) is not int:
-            raise TouchError(
-                f"priority must be a whole number, not {type(self.priority).__name__}; nothing was recorded"
-            )
-        if self.tags or type(self.tags) is not tuple:
-            object.__setattr__(self, "tags", _tags(self.tags))
+    # By hand, because the generated one takes longer than all that a decision compares (benchmarks/, "memory").
+    def __init__(
+        self,
+        customer: str,
+        *,
+        channel: str,
+        category: str | None = None,
+        topic: str | None = None,
+        campaign: str | None = None,
+        subject: str | None = None,
+        tags: tuple[str, ...] = (),
+        id: str | None = None,  # noqa: A002 - the word of the contract
+        address: str | None = None,
+        timezone: str | None = None,
+        country: str | None = None,
+        region: str | None = None,
+        priority: int = 0,
+    ) -> None:
+        if tags or type(tags) is not tuple:
+            tags = _tags(tags)
+        shape_key: ShapeKey = (channel, category, topic, campaign, tags, timezone, country, region, priority)
+        try:
+            is_known = shape_key in _checked and type(priority) is int  # not True, and not 1.0
+        except TypeError:  # what has no hash is no text either
+            is_known = False
+        if not is_known:
+            _check_shape(shape_key)
+        check_text("customer", customer, TEXT_LENGTH_MAX)
+        if subject is not None:
+            check_text("subject", subject, TEXT_LENGTH_MAX)
+        if id is not None:
+            check_text("id", id, TEXT_LENGTH_MAX)
+        if address is not None:
+            check_text("address", address, ADDRESS_LENGTH_MAX)
+        values = {
+            "customer": customer,
+            "channel": channel,
+            "category": category,
+            "topic": topic,
+            "campaign": campaign,
+            "subject": subject,
+            "tags": tags,
+            "id": id,
+            "address": address,
+            "timezone": timezone,
+            "country": country,
+            "region": region,
+            "priority": priority,
+            "shape_key": shape_key,
+        }
+        object.__setattr__(self, "__dict__", values)
 
     def __repr__(self) -> str:
         """Without the customer, the address and the id, which may contain either."""
         shown = {"category": self.category, "topic": self.topic, "campaign": self.campaign, "tags": self.tags or None}
         fields = "".join(f", {name}={value!r}" for name, value in shown.items() if value is not None)
         return f"Touch(…, channel={self.channel!r}{fields})"
+
+
+def _check_shape(key: ShapeKey) -> None:
+    channel, category, topic, campaign, _, timezone, country, region, priority = key
+    check_text("channel", channel, NAME_LENGTH_MAX)
+    for name, value, length_max in (
+        ("category", category, NAME_LENGTH_MAX),
+        ("topic", topic, TEXT_LENGTH_MAX),
+        ("campaign", campaign, TEXT_LENGTH_MAX),
+        ("timezone", timezone, ZONE_LENGTH_MAX),
+        ("region", region, NAME_LENGTH_MAX),
+    ):
+        if value is not None:
+            check_text(name, value, length_max)
+    if country is not None:
+        check_country(country)
+    if type(priority) is not int:
+        raise TouchError(f"priority must be a whole number, not {type(priority).__name__}; nothing was recorded")
+    if len(_checked) >= _CHECKED_MAX:
+        _checked.clear()
+    _checked.add(key)
 
 
 def check_country(value: object) -> None:

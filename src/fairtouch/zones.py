@@ -19,14 +19,20 @@ from fairtouch.instants import DAY, HOUR, SECOND
 
 EPOCH_ORDINAL: Final = date(1970, 1, 1).toordinal()
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND: Final = timedelta(milliseconds=1)
 _OFFSET_MAX: Final = 26 * HOUR  # zones lie within -12:00 and +14:00; nothing in history leaves -16 and +16
-_PROBE: Final = 3 * HOUR  # two changes of one zone are always further apart (all zones, 1970-2037)
+_BLOCK: Final = 32 * DAY  # a zone's offsets are looked up, and kept, for so long a stretch at a time
+_PROBE: Final = DAY  # two changes of one zone are always further apart: six days and more, from 1970 on
+_NO_ZONES: Final = frozenset({"localtime", "posixrules", "Factory"})  # this machine's own, a default, and "not set yet"
+
+Run = tuple[int, int, int]
+"""A stretch of one offset: from, until, and the offset."""
 
 
 @cache
 def zone_names() -> frozenset[str]:
-    """The IANA names that this machine knows."""
-    return frozenset(available_timezones())
+    """The IANA names that this machine knows, of zones that read the same on every machine and are some place's."""
+    return frozenset(available_timezones()) - _NO_ZONES
 
 
 def check_zone(name: object, what: str = "timezone") -> str:
@@ -50,22 +56,23 @@ def _zone(name: str) -> ZoneInfo:
 
 
 def _utc_offset(zone: ZoneInfo, at: int) -> int:
-    offset = (_EPOCH + timedelta(milliseconds=at)).astimezone(zone).utcoffset()
+    offset = (_EPOCH + at * _MILLISECOND).astimezone(zone).utcoffset()
     assert offset is not None  # noqa: S101 - ZoneInfo always knows
-    return offset // timedelta(milliseconds=1)
+    return offset // _MILLISECOND
 
 
 @lru_cache(maxsize=16_384)
-def _offsets_of_day(name: str, utc_day: int) -> tuple[tuple[int, int], ...]:
-    """The offsets in force during one UTC day: (from this instant on, offset), the first from the day's start."""
-    zone = _zone(name)
-    start = utc_day * DAY
-    runs = [(start, _utc_offset(zone, start))]
-    for probe in range(start + _PROBE, start + DAY + 1, _PROBE):
-        offset = _utc_offset(zone, probe)
-        if offset != runs[-1][1]:
-            runs.append((_change(zone, probe - _PROBE, probe), offset))
-    return tuple(run for run in runs if run[0] < start + DAY)
+def _runs_of_block(name: str, block: int) -> tuple[Run, ...]:
+    zone, start, end = _zone(name), block * _BLOCK, (block + 1) * _BLOCK
+    runs = []
+    value = _utc_offset(zone, start)
+    for probe in range(start + _PROBE, end + 1, _PROBE):
+        later = _utc_offset(zone, probe)
+        if later != value:
+            change = _change(zone, probe - _PROBE, probe)
+            runs.append((start, change, value))
+            start, value = change, later
+    return (*runs, (start, end, value))
 
 
 def _change(zone: ZoneInfo, before: int, after: int) -> int:
@@ -82,17 +89,16 @@ def _change(zone: ZoneInfo, before: int, after: int) -> int:
 
 def offset(name: str, at: int) -> int:
     """The zone's distance from UTC at an instant, in milliseconds, positive to the east."""
-    runs = _offsets_of_day(name, at // DAY)
-    if len(runs) == 1:
-        return runs[0][1]
-    return next(value for start, value in reversed(runs) if start <= at)
+    for _, end, value in _runs_of_block(name, at // _BLOCK):
+        if at < end:
+            return value
+    raise AssertionError(f"the runs of {name} do not cover {at}")
 
 
-def _runs(name: str, start: int, end: int) -> Iterator[tuple[int, int, int]]:
-    """Stretches of constant offset that cover [start, end): (from, until, offset), in order."""
-    runs = [run for day in range(start // DAY, (end - 1) // DAY + 1) for run in _offsets_of_day(name, day)]
-    for (run_start, value), (run_end, _) in zip(runs, [*runs[1:], (((end - 1) // DAY + 1) * DAY, 0)], strict=True):
-        yield run_start, run_end, value
+def _runs(name: str, start: int, end: int) -> Iterator[Run]:
+    """The runs that cover [start, end), in order; a long one comes in pieces."""
+    for block in range(start // _BLOCK, (end - 1) // _BLOCK + 1):
+        yield from _runs_of_block(name, block)
 
 
 @lru_cache(maxsize=65_536)
@@ -117,12 +123,19 @@ def local_day(name: str, at: int) -> int:
 @lru_cache(maxsize=16_384)
 def dates_on(name: str, day: int, steps: int) -> int:
     """The local date so many occurring dates after `day`, or before it when `steps` is negative."""
-    direction = 1 if steps > 0 else -1
-    for _ in range(abs(steps)):
-        day += direction
-        while day_start(name, day) == day_start(name, day + 1):  # it never occurred
-            day += direction
-    return day
+    target = day + steps
+    while skipped := _skipped(name, min(day + 1, target), max(day, target + 1)):
+        day, target = target, target + (skipped if steps > 0 else -skipped)
+    return target
+
+
+def _skipped(name: str, first: int, end: int) -> int:
+    """How many of the dates in [first, end) never occurred: no run reads them."""
+    skipped, latest = 0, first - 1
+    for run_start, run_end, value in _runs(name, first * DAY - _OFFSET_MAX, end * DAY + _OFFSET_MAX):
+        skipped += max(0, min(end, (run_start + value) // DAY) - latest - 1)
+        latest = max(latest, (run_end - 1 + value) // DAY)
+    return skipped
 
 
 def instants_reading(name: str, start: int, end: int) -> list[tuple[int, int]]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from typing import Final
+from urllib.parse import parse_qsl
 
 from fairtouch.errors import StoreError
 from fairtouch.stores.port import Store
@@ -22,7 +23,13 @@ def _sqlite(rest: str) -> Store:
         raise StoreError(
             "write 'sqlite:///touches.db' for a file in this directory, 'sqlite:////var/lib/touches.db' for any other"
         )
-    return SqliteStore(rest[1:])
+    path, _, query = rest[1:].partition("?")
+    options = dict(parse_qsl(query, keep_blank_values=True))
+    if unknown := sorted(set(options) - {"synchronous"}):
+        raise StoreError(
+            f"sqlite:///: {unknown[0][:40]!r} is no option; there is '?synchronous=normal' (nothing was opened)"
+        )
+    return SqliteStore(path, **options)  # type: ignore[arg-type] # it looks at the value itself
 
 
 _SCHEMES: Final[dict[str, Callable[[str], Store]]] = {"memory": _memory, "sqlite": _sqlite}

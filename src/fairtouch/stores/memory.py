@@ -17,7 +17,7 @@ from fairtouch.consent import NOTHING, Said, Scope, merge
 from fairtouch.errors import StoreError
 from fairtouch.facts import Ask, Entry, Facts, Holder, Stage, Stale, SuppressionCause, Total
 from fairtouch.stores.port import WRITTEN_OTHERWISE, Recorded, Settlement, Spoken, Utterance
-from fairtouch.stores.weighing import holder, is_stale, lease_end, recordable, stamped, weigh
+from fairtouch.stores.weighing import holder, placed, recordable, stamped, weigh
 from fairtouch.touch import Kind
 
 _by_instant = attrgetter("at")
@@ -26,28 +26,37 @@ _by_instant = attrgetter("at")
 @dataclass(slots=True)
 class _Customer:
     entries: list[Entry] = field(default_factory=list)
-    by_id: dict[tuple[str | None, str], list[Entry]] = field(default_factory=lambda: defaultdict(list))
+    instants: dict[Kind, list[int]] = field(default_factory=dict)  # of the entries, per kind: what is counted
+    by_id: dict[tuple[str | None, str], list[Entry]] = field(default_factory=dict)
     totals: Counter[Kind] = field(default_factory=Counter)
     said: dict[Scope, Said] = field(default_factory=dict)
     spoken: list[Spoken] = field(default_factory=list)
     profile: str = ""
 
     def insert(self, entry: Entry) -> None:
-        insort(self.entries, entry, key=_by_instant)
-        self.by_id[entry.kind.event, entry.id].append(entry)
+        if not self.entries or entry.at >= self.entries[-1].at:
+            self.entries.append(entry)
+        else:
+            insort(self.entries, entry, key=_by_instant)
+        insort(self.instants.setdefault(entry.kind, []), entry.at)
+        self.by_id.setdefault((entry.kind.event, entry.id), []).append(entry)
 
     def remove(self, entry: Entry) -> None:
-        key = (entry.kind.event, entry.id)
         self.entries.remove(entry)
+        self.instants[entry.kind].remove(entry.at)
+        key = (entry.kind.event, entry.id)
         self.by_id[key].remove(entry)
         if not self.by_id[key]:
             del self.by_id[key]
 
-    def same_id(self, entry: Entry, since: int = 0) -> list[Entry]:
-        return [other for other in self.by_id.get((entry.kind.event, entry.id), ()) if other.at >= since]
+    def same_id(self, entry: Entry) -> Sequence[Entry]:
+        return self.by_id.get((entry.kind.event, entry.id), ())
 
     def reservation(self, entry: Entry) -> Entry | None:
         return next((other for other in self.same_id(entry) if other.token == entry.token), None)
+
+    def since(self, at: int) -> list[Entry]:
+        return self.entries[bisect_left(self.entries, at, key=_by_instant) :]
 
 
 class MemoryStore:
@@ -74,35 +83,35 @@ class MemoryStore:
     def _now(self, customer: _Customer, now: int | None) -> int:
         if now is not None:
             return now
-        return max(system_now(), customer.entries[-1].at) if customer.entries else system_now()
+        now, entries = system_now(), customer.entries
+        return entries[-1].at if entries and entries[-1].at > now else now
 
     def decide(self, asks: Sequence[Ask]) -> list[Facts | Stale]:
         with self._lock:
             return [self._decide(ask) for ask in asks]
 
     def _decide(self, ask: Ask) -> Facts | Stale:
-        customer = self._customers[ask.customer] if ask.take else self._customers.get(ask.customer) or _Customer()
-        now = self._now(customer, ask.now)
-        stale = is_stale(ask, customer.profile, now)
-        if stale is not None:
-            return stale
-        held = holder(ask, customer.same_id(ask.entry, now - ask.plan.keep), now)
+        customer = self._customers.get(ask.customer) or _Customer()
+        plan, now = ask.plan, self._now(customer, ask.now)
+        if not (plan.since <= now < plan.until and customer.profile == plan.profile):
+            return Stale(now, customer.profile)
+        address, same_id = ask.entry.address, customer.same_id(ask.entry)
         facts = weigh(
             ask,
             now,
-            customer.entries,
-            [Total(*total) for total in customer.totals.items()],
-            tuple(customer.said.get(scope, NOTHING) if scope else NOTHING for scope in ask.plan.scopes),
-            self._suppressed.get(ask.entry.address) if ask.entry.address else None,
-            held,
+            customer.instants,
+            customer.since,
+            [Total(*total) for total in customer.totals.items()] if customer.totals else (),
+            placed(ask.plan, customer.said),
+            None if address is None else self._suppressed.get(address),
+            same_id,
         )
-        if not facts.taken or facts.holder is Holder.OURS:
-            return facts
-        if held[1] is not None:
-            customer.remove(held[1])
-        entry = ask.entry._replace(at=now, lease_end=lease_end(ask, now))
-        customer.insert(entry)
-        return facts._replace(entry=entry)
+        if facts.taken and facts.holder is not Holder.OURS and facts.entry is not None:
+            if facts.holder is Holder.IN_DOUBT and (replaced := holder(ask, same_id, now)[1]) is not None:
+                customer.remove(replaced)
+            customer.insert(facts.entry)
+            self._customers[ask.customer] = customer
+        return facts
 
     def confirm(self, customer: bytes, entry: Entry, scopes: Sequence[Scope | None], now: int | None) -> Settlement:
         with self._lock:
@@ -129,7 +138,7 @@ class MemoryStore:
             kept = self._customers[customer]
             now = self._now(kept, now)
             entry = stamped(entry, now)
-            verdict = recordable(entry, kept.same_id(entry, now - keep), keep, now)
+            verdict = recordable(entry, kept.same_id(entry), keep, now)
             if isinstance(verdict, Entry):
                 kept.remove(verdict)
                 kept.insert(verdict._replace(stage=Stage.CONFIRMED))

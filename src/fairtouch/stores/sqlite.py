@@ -1,15 +1,23 @@
 """The embedded store: one durable file, many processes and threads on one machine.
 
-A reservation is one BEGIN IMMEDIATE transaction. Consents, suppressions and profiles are on the disk before a call
-returns (synchronous = FULL); reservations survive a crash of the process, and reach the disk with the next checkpoint
-or consent.
+A reservation is one BEGIN IMMEDIATE transaction that reads one row per table and writes one: the head of the
+customer's ledger (see `sqlite_heads`). What has left the head stands in `entries`, one row each. Everything that a
+call acknowledges is on the disk before it returns (synchronous = FULL). A store that is `synchronous="normal"` keeps
+that for consents, suppressions and profiles alone: its reservations survive a crash of the process, and a power cut
+may take the last of them back.
 """
 
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from bisect import insort
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Final, cast
+from dataclasses import dataclass
+from itertools import chain
+from operator import attrgetter
+from struct import error as StructError  # noqa: N812 - it is one
+from typing import Final, cast, get_args
 
 from fairtouch.clock import system_now
 from fairtouch.consent import NOTHING, Said, Scope, Word, merge
@@ -17,20 +25,37 @@ from fairtouch.errors import StoreError
 from fairtouch.facts import Ask, Entry, Facts, Holder, Stage, Stale, SuppressionCause, Total
 from fairtouch.instants import INSTANT_MAX
 from fairtouch.stores.port import WRITTEN_OTHERWISE, Recorded, Settlement, Spoken, Utterance
-from fairtouch.stores.sqlite_connections import Connections
-from fairtouch.stores.weighing import holder, is_stale, lease_end, oldest_counted, recordable, stamped, weigh
+from fairtouch.stores.sqlite_connections import Connections, Synchronous
+from fairtouch.stores.sqlite_heads import EMPTY, Head, head_of, packed
+from fairtouch.stores.weighing import holder, placed, recordable, stamped, weigh
 from fairtouch.touch import Kind
 
 _SELECT: Final = "SELECT at, kind, subject, id, token, stage, lease_end, address FROM entries WHERE customer = ? AND "
 _SINCE: Final = _SELECT + "at >= ? ORDER BY at, id, token"
 _SAME_ID: Final = _SELECT + "id = ? ORDER BY at, token"
-_NEWEST: Final = "SELECT coalesce(max(at), 0) FROM entries WHERE customer = ?"
+_INSTANTS: Final = "SELECT kind, at FROM entries WHERE customer = ? AND at >= ? ORDER BY at"
 _INSERT: Final = (
     "INSERT INTO entries (customer, at, id, token, kind, subject, stage, lease_end, address) VALUES (?,?,?,?,?,?,?,?,?)"
 )
 _DELETE: Final = "DELETE FROM entries WHERE customer = ? AND at = ? AND id = ? AND token = ?"
 _CONFIRM: Final = "UPDATE entries SET stage = 1 WHERE customer = ? AND at = ? AND id = ? AND token = ?"
+_HEAD: Final = "SELECT older, instants, kinds, details, sum FROM heads WHERE customer = ?"
+_WRITE_HEAD: Final = "UPDATE heads SET older = ?, instants = ?, kinds = ?, details = ?, sum = ? WHERE customer = ?"
+_NEW_HEAD: Final = "INSERT INTO heads (older, instants, kinds, details, sum, customer) VALUES (?,?,?,?,?,?)"
+_KEPT: Final = """
+    SELECT place, heads.customer IS NOT NULL, profile, cause,
+           category, channel, topic, opted_in, confirmed, opted_out, requested,
+           older, instants, kinds, details, sum
+    FROM asked LEFT JOIN heads ON heads.customer = asked.customer
+    LEFT JOIN profiles ON profiles.customer = asked.customer
+    LEFT JOIN consents ON consents.customer = asked.customer
+    LEFT JOIN suppressions ON suppressions.address = asked.address
+"""
 _TOTALS: Final = "SELECT kind, count FROM totals WHERE customer = ?"
+_ADD_TOTAL: Final = """
+    INSERT INTO totals (customer, kind, count) VALUES (?, ?, ?)
+    ON CONFLICT (customer, kind) DO UPDATE SET count = count + excluded.count
+"""
 _SAID: Final = (
     "SELECT category, channel, topic, opted_in, confirmed, opted_out, requested FROM consents WHERE customer = ?"
 )
@@ -47,8 +72,8 @@ _SPOKEN: Final = "SELECT category, channel, topic, word, at, evidence FROM spoke
 _PROFILE: Final = "SELECT profile FROM profiles WHERE customer = ?"
 _SUPPRESSED: Final = "SELECT cause FROM suppressions WHERE address = ?"
 _HEAR: Final = "INSERT OR IGNORE INTO suppression_events VALUES (?, ?, ?)"
-_LAST_OF_STEP: Final = """
-    SELECT max(customer) FROM (SELECT DISTINCT customer FROM entries WHERE customer > ? ORDER BY customer LIMIT 500)
+_HEADS_AFTER: Final = """
+    SELECT customer, older, instants, kinds, details, sum FROM heads WHERE customer > ? ORDER BY customer LIMIT 500
 """
 _COLLAPSE: Final = """
     INSERT INTO totals (customer, kind, count)
@@ -60,27 +85,42 @@ _PRUNE: Final = "DELETE FROM entries WHERE customer > ? AND customer <= ? AND at
 
 Row = tuple[int, int, str | None, str, bytes, int, int, bytes | None]
 
+_by_instant = attrgetter("at")
+_NOT_OURS: Final = (ValueError, TypeError, LookupError, StructError)
+
+
+@dataclass(slots=True)
+class _Kept:
+    """What one read finds of a customer; `is_new`: no row holds a head yet."""
+
+    customer: bytes
+    is_new: bool
+    head: Head
+    profile: str
+    suppressed: SuppressionCause | None
+    said: dict[Scope, Said]
+
 
 class SqliteStore:
     """Keeps everything in the SQLite file at `path`. Safe for threads, processes and forks.
 
-    Raises StoreError when the file is damaged, of a newer fairtouch, or of something else; StoreUnavailable when it
-    cannot be used now.
+    `synchronous`: "full", or "normal" for reservations that may be lost in a power cut and never wait for the disk.
+    Raises StoreError when the file is damaged, of a newer fairtouch, of something else, or on a network; and
+    StoreUnavailable when it cannot be used now.
     """
 
-    def __init__(self, path: str) -> None:
-        self._connections = Connections(path)
+    def __init__(self, path: str, *, synchronous: Synchronous = "full") -> None:
+        if synchronous not in get_args(Synchronous):
+            raise StoreError(f"synchronous={synchronous!r}: write 'full' or 'normal' (nothing was opened)")
+        self._connections = Connections(path, synchronous)
         self._kinds: dict[int, Kind] = {}
         self._kind_ids: dict[Kind, int] = {}
 
     def bind(self, namespace: bytes, fingerprint: bytes, keep: int) -> None:
         key = namespace.hex()
-        with self._connections.transaction("read") as connection:
-            known = connection.execute(_BOUND, (key,)).fetchone()
+        known = self._connections.read(lambda connection: connection.execute(_BOUND, (key,)).fetchone())
         if known is None or (known[0] == fingerprint and known[1] != keep):
-            with self._connections.transaction("durable") as connection:
-                connection.execute(_BIND, (key, fingerprint, keep))
-                known = connection.execute(_BOUND, (key,)).fetchone()
+            known = self._connections.write_through(_bind, key, fingerprint, keep)
         if known[0] != fingerprint:
             raise StoreError(WRITTEN_OTHERWISE)
 
@@ -93,10 +133,7 @@ class SqliteStore:
         """The number of a kind, given in a step of its own: a rolled-back number must not stay in this cache."""
         known = self._kind_ids.get(kind)
         if known is None:
-            spelling = json.dumps(kind, ensure_ascii=False)
-            with self._connections.transaction("durable") as connection:
-                connection.execute("INSERT OR IGNORE INTO kinds (spelling) VALUES (?)", (spelling,))
-                known = int(connection.execute("SELECT id FROM kinds WHERE spelling = ?", (spelling,)).fetchone()[0])
+            known = self._connections.write_through(_number_of, json.dumps(kind, ensure_ascii=False))
             self._kind_ids[kind] = known
             self._kinds[known] = kind
         return known
@@ -112,211 +149,293 @@ class SqliteStore:
             with _understood():
                 channel, category, topic, campaign, tags, event = json.loads(row[0])
                 kind = self._kinds[number] = Kind(channel, category, topic, campaign, tuple(tags), event)
+                self._kind_ids[kind] = number
         return kind
 
     # Reading
 
-    def _entry(self, connection: sqlite3.Connection, row: Row) -> Entry:
-        at, kind, subject, touch_id, token, stage, end, address = row
-        known = self._kinds.get(kind) or self._kind(connection, kind)
-        if not 0 < at < INSTANT_MAX:
-            raise ValueError("an instant that no calendar has")
-        return Entry(at, known, subject, touch_id, token, Stage(stage), end, address)
-
-    def _entries(self, connection: sqlite3.Connection, query: str, *values: object) -> list[Entry]:
+    def _rows(self, connection: sqlite3.Connection, query: str, *values: object) -> list[Entry]:
         with _understood():
             return [self._entry(connection, row) for row in connection.execute(query, values)]
 
-    def _same_id(self, connection: sqlite3.Connection, customer: bytes, entry: Entry, since: int) -> list[Entry]:
-        found = self._entries(connection, _SAME_ID, customer, entry.id)
-        return [other for other in found if other.at >= since and other.kind.event == entry.kind.event]
+    def _entry(self, connection: sqlite3.Connection, row: Row) -> Entry:
+        at, kind, subject, touch_id, token, stage, end, address = row
+        if not 0 < at < INSTANT_MAX:
+            raise ValueError("an instant that no calendar has")
+        return Entry(at, self._kind(connection, kind), subject, touch_id, token, Stage(stage), end, address)
 
-    def _now(self, connection: sqlite3.Connection, customer: bytes, now: int | None) -> int:
-        return max(system_now(), connection.execute(_NEWEST, (customer,)).fetchone()[0]) if now is None else now
+    def _unpacked(self, connection: sqlite3.Connection, head: Head) -> list[Entry]:
+        with _understood():
+            return head.entries(lambda number: self._kind(connection, number))
 
-    def _said(
-        self, connection: sqlite3.Connection, customer: bytes, scopes: Sequence[Scope | None]
-    ) -> tuple[Said, ...]:
-        said = {(row[0], row[1], row[2]): Said(*row[3:]) for row in connection.execute(_SAID, (customer,))}
-        if not said:
-            return (NOTHING,) * len(scopes)
-        return tuple(said.get(_key(scope), NOTHING) if scope is not None else NOTHING for scope in scopes)
+    def _kept(self, connection: sqlite3.Connection, keys: Sequence[tuple[bytes, bytes | None]]) -> list[_Kept]:
+        """What is kept of customers and addresses, in one query."""
+        asked = f"WITH asked (place, customer, address) AS (VALUES {','.join(['(?,?,?)'] * len(keys))})"
+        values = chain.from_iterable((place, *key) for place, key in enumerate(keys))
+        found: list[_Kept | None] = [None] * len(keys)
+        for row in connection.execute(asked + _KEPT, tuple(values)):
+            place, has_head, profile, cause = row[:4]
+            kept = found[place]
+            if kept is None:
+                head = _trusted(*row[11:]) if has_head else EMPTY
+                kept = found[place] = _Kept(keys[place][0], not has_head, head, profile or "", cause, {})
+            if row[4] is not None:
+                scope = Scope(row[4] or None, row[5] or None, row[6] or None)
+                kept.said[scope] = Said(*row[7:11])
+        return cast("list[_Kept]", found)
+
+    def _same_id(
+        self, connection: sqlite3.Connection, kept: _Kept | Head, customer: bytes, entry: Entry
+    ) -> list[Entry]:
+        head = kept.head if isinstance(kept, _Kept) else kept
+        found = self._rows(connection, _SAME_ID, customer, entry.id) if head.older else []
+        if head.mentions(entry.id):
+            found += self._unpacked(connection, head)
+        return [other for other in found if other.id == entry.id and other.kind.event == entry.kind.event]
+
+    def _since(self, connection: sqlite3.Connection, customer: bytes, head: Head, at: int) -> list[Entry]:
+        older = self._rows(connection, _SINCE, customer, at) if head.older >= at else []
+        return older + [entry for entry in self._unpacked(connection, head) if entry.at >= at]
+
+    def _instants(self, connection: sqlite3.Connection, kept: _Kept, since: int) -> Mapping[Kind, Sequence[int]]:
+        try:
+            by_kind = kept.head.by_kind()
+        except _NOT_OURS as error:
+            raise _damage(error) from error
+        newest = {self._kind(connection, number): ats for number, ats in by_kind.items()}
+        if kept.head.older < since:
+            return newest
+        found: dict[Kind, list[int]] = {}
+        for number, at in connection.execute(_INSTANTS, (kept.customer, since)):
+            found.setdefault(self._kind(connection, number), []).append(at)
+        for kind, ats in newest.items():
+            found.setdefault(kind, []).extend(ats)
+        return found
+
+    # Writing
+
+    def _insert(
+        self, connection: sqlite3.Connection, customer: bytes, head: Head, entry: Entry, *, is_new: bool
+    ) -> None:
+        """Puts an entry where its instant belongs."""
+        if entry.at <= head.older:
+            self._insert_rows(connection, customer, [entry])
+            return
+        if entry.at >= head.newest():
+            self._write(connection, customer, head.with_newest(entry, self._kind_ids[entry.kind]), is_new=is_new)
+            return
+        entries = self._unpacked(connection, head)
+        insort(entries, entry, key=_by_instant)
+        self._write(connection, customer, self._packed(head.older, entries), is_new=is_new)
+
+    def _write(self, connection: sqlite3.Connection, customer: bytes, head: Head, *, is_new: bool = False) -> None:
+        """Writes a head; when it is full its older half becomes rows."""
+        if head.is_full():
+            entries = self._unpacked(connection, head)
+            half = (len(entries) + 1) // 2
+            while half < len(entries) and entries[half].at == entries[half - 1].at:
+                half += 1  # an instant stands in one place
+            self._insert_rows(connection, customer, entries[:half])
+            head = self._packed(entries[half - 1].at, entries[half:])
+        connection.execute(_NEW_HEAD if is_new else _WRITE_HEAD, (*head.row(), customer))
+
+    def _packed(self, older: int, entries: Iterable[Entry]) -> Head:
+        return packed(older, ((entry, self._kind_ids[entry.kind]) for entry in entries))
+
+    def _insert_rows(self, connection: sqlite3.Connection, customer: bytes, entries: Iterable[Entry]) -> None:
+        for at, kind, subject, touch_id, token, stage, lease_end, address in entries:
+            row = (customer, at, touch_id, token, self._kind_ids[kind], subject, int(stage), lease_end, address)
+            connection.execute(_INSERT, row)
+
+    def _replace(self, connection: sqlite3.Connection, customer: bytes, old: Entry, new: Entry | None) -> None:
+        """Puts the entry that is confirmed in the place of the one that was reserved, or nothing."""
+        head = _head(connection, customer)
+        if old.at <= head.older:
+            connection.execute(_DELETE if new is None else _CONFIRM, (customer, old.at, old.id, old.token))
+            return
+        entries = self._unpacked(connection, head)
+        place = entries.index(old)
+        entries[place : place + 1] = [] if new is None else [new]
+        self._write(connection, customer, self._packed(head.older, entries))
 
     # Deciding
 
     def decide(self, asks: Sequence[Ask]) -> list[Facts | Stale]:
-        take = any(ask.take for ask in asks)
-        if take:
-            for ask in asks:
-                self._kind_id(ask.entry.kind)
-        with self._connections.transaction("write" if take else "read") as connection:
-            return [self._decide(connection, ask) for ask in asks]
+        take = False
+        for ask in asks:
+            if ask.take:
+                take = True
+                if ask.entry.kind not in self._kind_ids:
+                    self._kind_id(ask.entry.kind)
+        return (
+            self._connections.write(self._decide_all, asks) if take else self._connections.read(self._decide_all, asks)
+        )
 
-    def _decide(self, connection: sqlite3.Connection, ask: Ask) -> Facts | Stale:
-        customer, entry = ask.customer, ask.entry
-        clock = system_now() if ask.now is None else ask.now
-        entries = self._entries(connection, _SINCE, customer, oldest_counted(ask, clock))
-        now = max(clock, entries[-1].at) if ask.now is None and entries else clock
-        profile = connection.execute(_PROFILE, (customer,)).fetchone()
-        stale = is_stale(ask, profile[0] if profile else "", now)
-        if stale is not None:
-            return stale
-        held = holder(ask, self._same_id(connection, customer, entry, now - ask.plan.keep), now)
-        suppressed = connection.execute(_SUPPRESSED, (entry.address,)).fetchone() if entry.address else None
-        said = self._said(connection, customer, ask.plan.scopes)
-        totals = self._totals(connection, ask)
-        facts = weigh(ask, now, entries, totals, said, suppressed[0] if suppressed else None, held)
-        if not facts.taken or facts.holder is Holder.OURS:
-            return facts
-        if held[1] is not None:
-            connection.execute(_DELETE, (customer, held[1].at, held[1].id, held[1].token))
-        taken = entry._replace(at=now, lease_end=lease_end(ask, now))
-        self._insert(connection, customer, taken)
-        return facts._replace(entry=taken)
+    def _decide_all(self, connection: sqlite3.Connection, asks: Sequence[Ask]) -> list[Facts | Stale]:
+        if len({ask.customer for ask in asks}) < len(asks):  # then an earlier one may change what a later one finds
+            return [answer for ask in asks for answer in self._decide_all(connection, [ask])]
+        kept = self._kept(connection, [(ask.customer, ask.entry.address) for ask in asks])
+        return [self._decide(connection, ask, found) for ask, found in zip(asks, kept, strict=True)]
+
+    def _decide(self, connection: sqlite3.Connection, ask: Ask, kept: _Kept) -> Facts | Stale:
+        plan, customer, entry, _, now, _ = ask
+        head = kept.head
+        if now is None:
+            now = max(system_now(), head.newest())
+        if not (plan.since <= now < plan.until and kept.profile == plan.profile):
+            return Stale(now, kept.profile)
+        same_id = self._same_id(connection, kept, customer, entry) if head.older or head.mentions(entry.id) else ()
+        facts = weigh(
+            ask,
+            now,
+            self._instants(connection, kept, min(plan.starts(now), default=now)),
+            lambda since: self._since(connection, customer, head, since),
+            self._totals(connection, ask),
+            placed(plan, kept.said),
+            kept.suppressed,
+            same_id,
+        )
+        if facts.taken and facts.holder is not Holder.OURS and facts.entry is not None:
+            if facts.holder is Holder.IN_DOUBT and (replaced := holder(ask, same_id, now)[1]) is not None:
+                self._replace(connection, customer, replaced, None)
+                head = _head(connection, customer)
+            self._insert(connection, customer, head, facts.entry, is_new=kept.is_new)
+        return facts
 
     def _totals(self, connection: sqlite3.Connection, ask: Ask) -> Iterable[Total]:
-        if all(condition.span or condition.since >= 0 for condition in ask.plan.conditions):
+        if not ask.plan.counts_totals:
             return ()
         return [
             Total(self._kind(connection, kind), count) for kind, count in connection.execute(_TOTALS, (ask.customer,))
         ]
 
-    def _insert(self, connection: sqlite3.Connection, customer: bytes, entry: Entry) -> None:
-        values = (customer, entry.at, entry.id, entry.token, self._kind_ids[entry.kind], entry.subject)
-        connection.execute(_INSERT, (*values, int(entry.stage), entry.lease_end, entry.address))
-
     # Settling and recording
 
-    def _reservation(self, connection: sqlite3.Connection, customer: bytes, entry: Entry) -> Entry | None:
-        return next(
-            (other for other in self._same_id(connection, customer, entry, 0) if other.token == entry.token), None
-        )
+    def _found(self, connection: sqlite3.Connection, customer: bytes, head: Head, entry: Entry) -> Entry | None:
+        same_id = self._same_id(connection, head, customer, entry)
+        return next((other for other in same_id if other.token == entry.token), None)
 
     def confirm(self, customer: bytes, entry: Entry, scopes: Sequence[Scope | None], now: int | None) -> Settlement:
         self._kind_id(entry.kind)
-        with self._connections.transaction("write") as connection:
-            now = self._now(connection, customer, now)
-            found = self._reservation(connection, customer, entry)
-            if found is None:
-                self._insert(connection, customer, entry._replace(at=now, stage=Stage.CONFIRMED))
-            elif found.stage is Stage.RESERVED:
-                connection.execute(_CONFIRM, (customer, found.at, found.id, found.token))
-            said = self._said(connection, customer, scopes)
-            return Settlement(now, found.stage if found else None, (found or entry).lease_end, said)
+        return self._connections.write(self._confirm, customer, entry, scopes, now)
+
+    def _confirm(
+        self,
+        connection: sqlite3.Connection,
+        customer: bytes,
+        entry: Entry,
+        scopes: Sequence[Scope | None],
+        now: int | None,
+    ) -> Settlement:
+        head = _head(connection, customer)
+        now = _now(head, now)
+        found = self._found(connection, customer, head, entry)
+        if found is None:
+            sent = entry._replace(at=now, stage=Stage.CONFIRMED)
+            self._insert(connection, customer, head, sent, is_new=head is EMPTY)
+        elif found.stage is Stage.RESERVED:
+            self._replace(connection, customer, found, found._replace(stage=Stage.CONFIRMED))
+        said = _said(connection, customer, scopes)
+        return Settlement(now, found.stage if found else None, (found or entry).lease_end, said)
 
     def release(self, customer: bytes, entry: Entry, now: int | None) -> Settlement:
-        with self._connections.transaction("write") as connection:
-            found = self._reservation(connection, customer, entry)
-            if found is not None and found.stage is Stage.RESERVED:
-                connection.execute(_DELETE, (customer, found.at, found.id, found.token))
-            now = self._now(connection, customer, now)
-            return Settlement(now, found.stage if found else None, (found or entry).lease_end, ())
+        return self._connections.write(self._release, customer, entry, now)
+
+    def _release(self, connection: sqlite3.Connection, customer: bytes, entry: Entry, now: int | None) -> Settlement:
+        head = _head(connection, customer)
+        found = self._found(connection, customer, head, entry)
+        if found is not None and found.stage is Stage.RESERVED:
+            self._replace(connection, customer, found, None)
+            head = _head(connection, customer)
+        return Settlement(_now(head, now), found.stage if found else None, (found or entry).lease_end, ())
 
     def record(self, customer: bytes, entry: Entry, keep: int, now: int | None) -> Recorded:
         self._kind_id(entry.kind)
-        with self._connections.transaction("write") as connection:
-            now = self._now(connection, customer, now)
-            entry = stamped(entry, now)
-            verdict = recordable(entry, self._same_id(connection, customer, entry, now - keep), keep, now)
-            if isinstance(verdict, Entry):
-                connection.execute(_CONFIRM, (customer, verdict.at, verdict.id, verdict.token))
-                return Recorded.KEPT
-            if verdict is Recorded.KEPT:
-                self._insert(connection, customer, entry)
-            return verdict
+        return self._connections.write(self._record, customer, entry, keep, now)
+
+    def _record(
+        self, connection: sqlite3.Connection, customer: bytes, entry: Entry, keep: int, now: int | None
+    ) -> Recorded:
+        head = _head(connection, customer)
+        now = _now(head, now)
+        entry = stamped(entry, now)
+        verdict = recordable(entry, self._same_id(connection, head, customer, entry), keep, now)
+        if isinstance(verdict, Entry):
+            self._replace(connection, customer, verdict, verdict._replace(stage=Stage.CONFIRMED))
+            return Recorded.KEPT
+        if verdict is Recorded.KEPT:
+            self._insert(connection, customer, head, entry, is_new=head is EMPTY)
+        return verdict
 
     def history(self, customer: bytes) -> list[Entry]:
-        with self._connections.transaction("read") as connection:
-            return self._entries(connection, _SINCE, customer, 0)
+        return self._connections.read(
+            lambda connection: self._since(connection, customer, _head(connection, customer), 0)
+        )
 
     def prune(self, keep: int, now: int | None) -> Iterator[int]:
-        since = (system_now() if now is None else now) - max(keep, self._longest_keep())
-        after = b""
-        while True:
-            with self._connections.transaction("durable") as connection:
-                last = connection.execute(_LAST_OF_STEP, (after,)).fetchone()[0]
-                if last is None:
-                    return
-                connection.execute(_COLLAPSE, (after, last, since))
-                gone = connection.execute(_PRUNE, (after, last, since)).rowcount
-                if gone:
-                    known = _complete_since(connection)
-                    connection.execute("INSERT OR REPLACE INTO meta VALUES ('complete_since', ?)", (max(since, known),))
+        since = (system_now() if now is None else now) - max(keep, self._connections.read(_longest_keep))
+        after: bytes | None = b""
+        while after is not None:
+            gone, after = self._connections.write_through(self._prune, after, since)
             if gone:
                 yield gone
-            after = last
 
-    def _longest_keep(self) -> int:
-        with self._connections.transaction("read") as connection:
-            return int(connection.execute("SELECT coalesce(max(keep), 0) FROM namespaces").fetchone()[0])
+    def _prune(self, connection: sqlite3.Connection, after: bytes, since: int) -> tuple[int, bytes | None]:
+        """Prunes the next customers; how many entries went, and the last of these customers."""
+        heads = connection.execute(_HEADS_AFTER, (after,)).fetchall()
+        if not heads:
+            return 0, None
+        last = heads[-1][0]
+        connection.execute(_COLLAPSE, (after, last, since))
+        gone = connection.execute(_PRUNE, (after, last, since)).rowcount
+        for customer, *columns in heads:
+            gone += self._prune_head(connection, customer, _trusted(*columns), since)
+        if gone:
+            known = _complete_since(connection)
+            connection.execute("INSERT OR REPLACE INTO meta VALUES ('complete_since', ?)", (max(since, known),))
+        return gone, last
+
+    def _prune_head(self, connection: sqlite3.Connection, customer: bytes, head: Head, since: int) -> int:
+        if not head.instants or head.ats()[0] >= since:
+            return 0
+        entries = self._unpacked(connection, head)
+        old = [entry for entry in entries if entry.at < since]
+        for kind, number in Counter(entry.kind for entry in old if entry.kind.event is None).items():
+            connection.execute(_ADD_TOTAL, (customer, self._kind_ids[kind], number))
+        self._write(connection, customer, self._packed(head.older, entries[len(old) :]))
+        return len(old)
 
     def complete_since(self) -> int:
-        with self._connections.transaction("read") as connection:
-            return _complete_since(connection)
+        return self._connections.read(_complete_since)
 
     # Consents, suppressions, profiles
 
     def say(self, utterances: Sequence[Utterance], now: int | None) -> list[int | None]:
-        with self._connections.transaction("durable") as connection:
-            clock = system_now() if now is None else now
-            if any(word.at is not None and word.at > clock for word in utterances):
-                return [None if word.at is not None and word.at > clock else word.at for word in utterances]
-            return [self._say(connection, word, clock) for word in utterances]
-
-    def _say(self, connection: sqlite3.Connection, word: Utterance, now: int) -> int:
-        key = _key(word.scope)
-        said = self._said(connection, word.customer, [word.scope])[0]
-        at = (
-            max(now, connection.execute(_LAST_WORD, (word.customer,)).fetchone()[0] + 1) if word.at is None else word.at
-        )
-        connection.execute(_SAY, (word.customer, *key, *merge(said, word.word, at)))
-        connection.execute(
-            "INSERT OR IGNORE INTO spoken VALUES (?,?,?,?,?,?,?)", (word.customer, at, *key, word.word, word.evidence)
-        )
-        return at
+        return self._connections.write_through(_say_all, utterances, now)
 
     def said(self, customer: bytes, scopes: Sequence[Scope | None], now: int | None) -> tuple[int, tuple[Said, ...]]:
-        with self._connections.transaction("read") as connection:
-            return system_now() if now is None else now, self._said(connection, customer, scopes)
+        return system_now() if now is None else now, self._connections.read(_said, customer, scopes)
 
     def spoken(self, customer: bytes) -> list[Spoken]:
-        with self._connections.transaction("read") as connection, _understood():
-            return [
-                Spoken(Scope(category or None, channel or None, topic or None), Word(word), at, evidence)
-                for category, channel, topic, word, at, evidence in connection.execute(_SPOKEN, (customer,))
-            ]
+        return self._connections.read(_spoken, customer)
 
     def suppress(self, address: bytes, cause: SuppressionCause, event_id: str | None, now: int | None) -> bool:
-        at = system_now() if now is None else now
-        with self._connections.transaction("durable") as connection:
-            if event_id is not None and not connection.execute(_HEAR, (address, event_id, at)).rowcount:
-                return False
-            return (
-                connection.execute("INSERT OR IGNORE INTO suppressions VALUES (?, ?, ?)", (address, cause, at)).rowcount
-                > 0
-            )
+        return self._connections.write_through(_suppress, address, cause, event_id, now)
 
     def unsuppress(self, address: bytes) -> bool:
-        with self._connections.transaction("durable") as connection:
-            return connection.execute("DELETE FROM suppressions WHERE address = ?", (address,)).rowcount > 0
+        return self._connections.write_through(
+            lambda connection: connection.execute("DELETE FROM suppressions WHERE address = ?", (address,)).rowcount > 0
+        )
 
     def suppressed(self, address: bytes) -> SuppressionCause | None:
-        with self._connections.transaction("read") as connection:
-            row = connection.execute(_SUPPRESSED, (address,)).fetchone()
-            return cast("SuppressionCause", row[0]) if row else None
+        row = self._connections.read(lambda connection: connection.execute(_SUPPRESSED, (address,)).fetchone())
+        return cast("SuppressionCause", row[0]) if row else None
 
     def profile(self, customer: bytes) -> str:
-        with self._connections.transaction("read") as connection:
-            row = connection.execute(_PROFILE, (customer,)).fetchone()
-            return row[0] if row else ""
+        return self._connections.read(_profile, customer)
 
     def replace_profile(self, customer: bytes, old: str, new: str) -> bool:
-        with self._connections.transaction("durable") as connection:
-            row = connection.execute(_PROFILE, (customer,)).fetchone()
-            if (row[0] if row else "") != old:
-                return False
-            connection.execute("INSERT OR REPLACE INTO profiles VALUES (?, ?)", (customer, new))
-            return True
+        return self._connections.write_through(_replace_profile, customer, old, new)
 
 
 @contextmanager
@@ -324,16 +443,102 @@ def _understood() -> Iterator[None]:
     """Around reading rows: what fairtouch never wrote is damage, and is never guessed at."""
     try:
         yield
-    except (ValueError, TypeError) as error:
-        raise StoreError(
-            f"a row holds what fairtouch never wrote ({error}); restore the file. Nothing was recorded"
-        ) from error
+    except _NOT_OURS as error:
+        raise _damage(error) from error
+
+
+def _damage(error: Exception) -> StoreError:
+    return StoreError(f"a row holds what fairtouch never wrote ({error}); restore the file. Nothing was recorded")
+
+
+def _trusted(older: int, instants: bytes, kinds: bytes, details: bytes, total: int) -> Head:
+    try:
+        return head_of(older, instants, kinds, details, total)
+    except _NOT_OURS as error:
+        raise _damage(error) from error
 
 
 def _key(scope: Scope) -> tuple[str, str, str]:
     return scope.category or "", scope.channel or "", scope.topic or ""
 
 
+def _now(head: Head, now: int | None) -> int:
+    return max(system_now(), head.newest()) if now is None else now
+
+
+def _head(connection: sqlite3.Connection, customer: bytes) -> Head:
+    row = connection.execute(_HEAD, (customer,)).fetchone()
+    return _trusted(*row) if row else EMPTY
+
+
+def _bind(connection: sqlite3.Connection, key: str, fingerprint: bytes, keep: int) -> tuple[bytes, int]:
+    connection.execute(_BIND, (key, fingerprint, keep))
+    row: tuple[bytes, int] = connection.execute(_BOUND, (key,)).fetchone()
+    return row
+
+
+def _number_of(connection: sqlite3.Connection, spelling: str) -> int:
+    connection.execute("INSERT OR IGNORE INTO kinds (spelling) VALUES (?)", (spelling,))
+    return int(connection.execute("SELECT id FROM kinds WHERE spelling = ?", (spelling,)).fetchone()[0])
+
+
+def _longest_keep(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("SELECT coalesce(max(keep), 0) FROM namespaces").fetchone()[0])
+
+
 def _complete_since(connection: sqlite3.Connection) -> int:
     row = connection.execute("SELECT value FROM meta WHERE key = 'complete_since'").fetchone()
     return int(row[0]) if row else 0
+
+
+def _said(connection: sqlite3.Connection, customer: bytes, scopes: Sequence[Scope | None]) -> tuple[Said, ...]:
+    said = {(row[0], row[1], row[2]): Said(*row[3:]) for row in connection.execute(_SAID, (customer,))}
+    return tuple(said.get(_key(scope), NOTHING) if scope is not None else NOTHING for scope in scopes)
+
+
+def _say_all(connection: sqlite3.Connection, utterances: Sequence[Utterance], now: int | None) -> list[int | None]:
+    clock = system_now() if now is None else now
+    if any(word.at is not None and word.at > clock for word in utterances):
+        return [None if word.at is not None and word.at > clock else word.at for word in utterances]
+    return [_say(connection, word, clock) for word in utterances]
+
+
+def _say(connection: sqlite3.Connection, word: Utterance, now: int) -> int:
+    key = _key(word.scope)
+    said = _said(connection, word.customer, [word.scope])[0]
+    at = max(now, connection.execute(_LAST_WORD, (word.customer,)).fetchone()[0] + 1) if word.at is None else word.at
+    connection.execute(_SAY, (word.customer, *key, *merge(said, word.word, at)))
+    connection.execute(
+        "INSERT OR IGNORE INTO spoken VALUES (?,?,?,?,?,?,?)", (word.customer, at, *key, word.word, word.evidence)
+    )
+    return at
+
+
+def _spoken(connection: sqlite3.Connection, customer: bytes) -> list[Spoken]:
+    with _understood():
+        return [
+            Spoken(Scope(category or None, channel or None, topic or None), Word(word), at, evidence)
+            for category, channel, topic, word, at, evidence in connection.execute(_SPOKEN, (customer,))
+        ]
+
+
+def _suppress(
+    connection: sqlite3.Connection, address: bytes, cause: SuppressionCause, event_id: str | None, now: int | None
+) -> bool:
+    at = system_now() if now is None else now
+    if event_id is not None and not connection.execute(_HEAR, (address, event_id, at)).rowcount:
+        return False
+    added = connection.execute("INSERT OR IGNORE INTO suppressions VALUES (?, ?, ?)", (address, cause, at))
+    return added.rowcount > 0
+
+
+def _profile(connection: sqlite3.Connection, customer: bytes) -> str:
+    row = connection.execute(_PROFILE, (customer,)).fetchone()
+    return row[0] if row else ""
+
+
+def _replace_profile(connection: sqlite3.Connection, customer: bytes, old: str, new: str) -> bool:
+    if _profile(connection, customer) != old:
+        return False
+    connection.execute("INSERT OR REPLACE INTO profiles VALUES (?, ?)", (customer, new))
+    return True

@@ -1,7 +1,9 @@
 """Connections to one SQLite file: one per thread, opened, checked and closed here, and every error put into words.
 
-Rule 1: `isolation_level=None`, WAL, and a busy time-out on every connection; writers begin with BEGIN IMMEDIATE,
-because a reader that turns writer is told "locked" at once, whatever the time-out. Rule 2: a connection is used and
+Rule 1: `isolation_level=None` and WAL; writers begin with BEGIN IMMEDIATE, because a reader that turns writer is told
+"locked" at once, whatever the time-out. Threads of one process queue for the pen; processes try again after random
+fractions of a millisecond, because SQLite's own time-out sleeps up to a tenth of a second while the file is free, and
+that is where long tails come from. Rule 2: a connection is used and
 closed under its own lock, because closing one that another thread uses ends the process. Rule 3: no connection
 crosses a fork: all are closed before, and opened again after. SQLite counts locks in memory, so a child that inherits
 open ones believes in locks that it does not hold; the parent then removes the log under it, and what the child
@@ -9,22 +11,30 @@ acknowledged is lost (https://www.sqlite.org/howtocorrupt.html, section 2.6).
 """
 
 import os
+import random
 import sqlite3
 import threading
 import time
 import weakref
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Concatenate, Final, Literal, ParamSpec, TypeVar
 
 from fairtouch.clock import seconds_running
 from fairtouch.errors import FairtouchError, StoreError, StoreUnavailable
+from fairtouch.stores.local_disk import network_file_system
 
-VERSION: Final = 1
+P = ParamSpec("P")
+T = TypeVar("T")
+Step = Callable[Concatenate[sqlite3.Connection, P], T]
+Synchronous = Literal["full", "normal"]
+
+VERSION: Final = 2
 _APPLICATION_ID: Final = 0x66546368  # "fTch"
 _BUSY_SECONDS: Final = 5.0
+_NAP_SECONDS: Final = 0.0003  # the longest first wait for another process's transaction, which takes about a tenth
+_NAP_SECONDS_MAX: Final = 0.01
 _DAMAGED: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 _CAUSES: Final = {
     sqlite3.SQLITE_BUSY: f"the database stayed locked by another process for {_BUSY_SECONDS:.0f} s",
@@ -58,8 +68,10 @@ class _Connection(sqlite3.Connection):
 class Connections:
     """Opens and hands out the connections to one file."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, synchronous: Synchronous) -> None:
         self.path = Path(path).absolute()
+        self._synchronous = synchronous
+        self._pen = threading.Lock()  # held by the one thread of this process that writes
         self._is_closed = False
         self._is_pausing = False  # somebody waits to close: let them, or busy threads would keep their locks for ever
         self._gate = threading.Lock()  # nobody opens while a fork or `close` closes
@@ -87,16 +99,6 @@ class Connections:
             )
         return connection
 
-    @contextmanager
-    def _held(self) -> Iterator[_Connection]:
-        """This thread's connection, which nobody closes meanwhile."""
-        while True:
-            connection = self._get()
-            with connection.lock:
-                if not connection.is_closed:
-                    yield connection
-                    return
-
     def close(self) -> None:
         """Closes every connection, each after what its thread is doing with it."""
         self._is_pausing = True
@@ -108,6 +110,7 @@ class Connections:
     def before_fork(self) -> None:
         """Closes every connection and lets nobody open one."""
         self._is_pausing = True
+        self._pen.acquire()  # first: its holder may be about to pass the gate
         self._gate.acquire()
         self._close_all()
 
@@ -115,6 +118,7 @@ class Connections:
         """Lets threads open connections again."""
         self._is_pausing = False
         self._gate.release()
+        self._pen.release()
 
     def _close_all(self) -> None:
         for connection in list(self._all):
@@ -122,37 +126,50 @@ class Connections:
                 connection.close()
 
     def _open(self) -> _Connection:
-        if not self.path.parent.is_dir():
+        folder = self.path.parent
+        if not folder.is_dir():
+            raise StoreError(f"the folder {folder} does not exist; make it, or name another file (nothing was opened)")
+        network = network_file_system(self.path.resolve())
+        if network is not None:
             raise StoreError(
-                f"the folder {self.path.parent} does not exist; make it, or name another file (nothing was opened)"
-            )
-        with self.errors():
-            connection = sqlite3.connect(
-                self.path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False, factory=_Connection
+                f"{self.path.name} would lie on a network file system ({network}), where SQLite cannot keep two "
+                "machines apart; use a disk of this machine, or a store for many machines (nothing was opened)"
             )
         try:
-            with self.errors():
-                self._prepare(connection)
-        except BaseException:
-            connection.close()
-            raise
+            connection = sqlite3.connect(
+                self.path, timeout=0, isolation_level=None, check_same_thread=False, factory=_Connection
+            )
+            try:
+                patiently(self._prepare, connection)
+            except BaseException:
+                connection.close()
+                raise
+        except (sqlite3.Error, UnicodeDecodeError) as error:
+            raise self._in_words(error) from error
         return connection
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
         connection.execute("PRAGMA foreign_keys = OFF")  # kinds are append-only, which keeps every reference
         self._check_owner(connection)
-        _journal_in_wal(connection)
-        connection.execute("PRAGMA synchronous = NORMAL")
+        mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
+        if mode != "wal":
+            raise StoreError(
+                f"this file system does not support SQLite's write-ahead log (it stays in {mode}); use a local disk"
+            )
+        connection.execute(f"PRAGMA synchronous = {self._synchronous}")
+        connection.execute("PRAGMA cache_size = -16384")  # 16 MiB, so that a million customers' index stays at hand
         if connection.execute("PRAGMA user_version").fetchone()[0] != VERSION:
-            self._create(connection)
+            self._upgrade(connection)
 
     def _check_owner(self, connection: sqlite3.Connection) -> None:
         """Looks whose file it is before a byte of it changes; in one step, because another process may be making it."""
         connection.execute("BEGIN")
-        is_empty = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0] == 0
-        owner = connection.execute("PRAGMA application_id").fetchone()[0]
-        version = connection.execute("PRAGMA user_version").fetchone()[0]
-        connection.execute("COMMIT")
+        try:
+            is_empty = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0] == 0
+            owner = connection.execute("PRAGMA application_id").fetchone()[0]
+            version = connection.execute("PRAGMA user_version").fetchone()[0]
+        finally:
+            connection.execute("ROLLBACK")
         if owner == _APPLICATION_ID and version > VERSION:
             raise StoreError(
                 f"{self.path.name} has layout {version}, and this fairtouch knows {VERSION}: a newer one wrote it. "
@@ -163,59 +180,60 @@ class Connections:
                 f"{self.path.name} is a database of something else; name another file (nothing was written)"
             )
 
-    def _create(self, connection: sqlite3.Connection) -> None:
+    def _upgrade(self, connection: sqlite3.Connection) -> None:
+        """Brings an empty or older file to today's layout, in one step: all of it or nothing."""
         connection.execute("BEGIN IMMEDIATE")
         try:
-            if connection.execute("PRAGMA user_version").fetchone()[0] == 0:  # another process may have been faster
-                for statement in (
-                    resources.files("fairtouch.stores").joinpath("schema.sql").read_text("utf-8").split(";\n")
-                ):
+            for version in range(connection.execute("PRAGMA user_version").fetchone()[0] + 1, VERSION + 1):
+                script = resources.files("fairtouch.stores").joinpath(f"schema_{version}.sql").read_text("utf-8")
+                for statement in script.split(";\n"):
                     connection.execute(statement)
-                connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
-                connection.execute(f"PRAGMA user_version = {VERSION}")
+            connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
+            connection.execute(f"PRAGMA user_version = {VERSION}")
             connection.execute("COMMIT")
-        except BaseException:
+        finally:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
-            raise
 
-    @contextmanager
-    def transaction(self, kind: Literal["read", "write", "durable"]) -> Iterator[sqlite3.Connection]:
-        """One atomic step: all of the block or nothing. "durable": on the disk before it returns (synchronous =
-        FULL).
+    def read(self, step: Step[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """What a step reads, all at one instant."""
+        result: T = self._run("BEGIN", _transaction, step, *args, **kwargs)
+        return result
+
+    def write(self, step: Step[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """One atomic step: all of it or nothing; on the disk before it returns, if the store is synchronous=full.
+
+        The step runs again when another process was in the way, so it does nothing but read and write.
         """
-        with self._held() as connection, self.errors():
-            if kind == "durable":
-                connection.execute("PRAGMA synchronous = FULL")
-            try:
-                connection.execute("BEGIN" if kind == "read" else "BEGIN IMMEDIATE")
-                yield connection
-                connection.execute("COMMIT")
-            finally:
-                if connection.in_transaction:
-                    connection.execute("ROLLBACK")
-                if kind == "durable":
-                    connection.execute("PRAGMA synchronous = NORMAL")
+        with self._pen:
+            result: T = self._run("BEGIN IMMEDIATE", _transaction, step, *args, **kwargs)
+        return result
 
-    @contextmanager
-    def errors(self) -> Iterator[None]:
-        """Puts what SQLite says into words."""
-        try:
-            yield
-        except FairtouchError:
-            raise
-        except sqlite3.Error as error:
-            raise self._in_words(error) from error
-        except UnicodeDecodeError as error:
-            raise self._damaged(error) from error
+    def write_through(self, step: Step[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """The same, on the disk before it returns in every store."""
+        run = _transaction if self._synchronous == "full" else _synced_transaction
+        with self._pen:
+            result: T = self._run("BEGIN IMMEDIATE", run, step, *args, **kwargs)
+        return result
 
-    def _damaged(self, error: Exception) -> StoreError:
-        return StoreError(f"{self.path.name} is damaged ({error}); stop sending, and restore it. Nothing was recorded")
+    def _run(self, begin: str, run: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        """Runs on this thread's connection, which nobody closes meanwhile, and puts what SQLite says into words."""
+        while True:
+            connection = self._get()
+            with connection.lock:
+                if connection.is_closed:
+                    continue
+                try:
+                    return patiently(run, connection, begin, *args, **kwargs)
+                except (sqlite3.Error, UnicodeDecodeError) as error:
+                    raise self._in_words(error) from error
 
-    def _in_words(self, error: sqlite3.Error) -> FairtouchError:
+    def _in_words(self, error: Exception) -> FairtouchError:
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-        if code in _DAMAGED:
-            return self._damaged(error)
+        if code in _DAMAGED or isinstance(error, UnicodeDecodeError):
+            return StoreError(
+                f"{self.path.name} is damaged ({error}); stop sending, and restore it. Nothing was recorded"
+            )
         if code in _CAUSES:
             return StoreUnavailable(
                 f"{self.path.name}: {_CAUSES[code]} ({error}); nothing was recorded, and nothing may be sent"
@@ -242,21 +260,40 @@ if hasattr(os, "register_at_fork"):  # where there are forks
     os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork)
 
 
-def _journal_in_wal(connection: sqlite3.Connection) -> None:
-    """Switching to WAL ignores the busy time-out while another process switches too, so it is tried until the time is
-    up.
-    """
-    deadline = seconds_running() + _BUSY_SECONDS
+def _transaction(
+    connection: sqlite3.Connection, begin: str, step: Step[P, T], /, *args: P.args, **kwargs: P.kwargs
+) -> T:
+    try:
+        connection.execute(begin)
+        result = step(connection, *args, **kwargs)
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+    return result
+
+
+def _synced_transaction(connection: sqlite3.Connection, begin: str, /, *args: Any, **kwargs: Any) -> Any:
+    connection.execute("PRAGMA synchronous = FULL")
+    try:
+        return _transaction(connection, begin, *args, **kwargs)
+    finally:
+        connection.execute("PRAGMA synchronous = NORMAL")
+
+
+def patiently(call: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+    """Calls again while another connection is in the way, until the time is up."""
+    deadline, nap = seconds_running() + _BUSY_SECONDS, _NAP_SECONDS
     while True:
         try:
-            mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
+            return call(*args, **kwargs)
         except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or seconds_running() > deadline:
+            if not _is_busy(error) or seconds_running() > deadline:
                 raise
-            time.sleep(0.005)
-        else:
-            if mode != "wal":
-                raise StoreError(
-                    f"this file system does not support SQLite's write-ahead log (it stays in {mode}); use a local disk"
-                )
-            return
+        time.sleep(random.uniform(0, nap))  # noqa: S311 - nobody gains by guessing it
+        nap = min(nap * 1.05, _NAP_SECONDS_MAX)
+
+
+def _is_busy(error: sqlite3.OperationalError) -> bool:
+    return error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY

@@ -1,32 +1,39 @@
 """The comparison that the embedded stores make inside their atomic step.
 
 Rule 1: pure; the caller holds the lock or the transaction. Rule 2: it compares what the port's page says and nothing
-else: no policy.
+else: no policy. Rule 3: counting touches no entry: per kind the instants stand in order, so a condition costs one
+binary search, however long the ledger is; entries are read when a condition is full, or counts by subject.
 """
 
-from collections.abc import Iterable, Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import repeat
+from typing import Final
 
 from fairtouch.checks import fullest
-from fairtouch.consent import Said
-from fairtouch.facts import Ask, Entry, Facts, Holder, Stage, Stale, SuppressionCause, Total
+from fairtouch.consent import NOTHING, Said, Scope
+from fairtouch.facts import Ask, Entry, Facts, Holder, Stage, SuppressionCause, Total
+from fairtouch.plan import Plan
 from fairtouch.stores.port import Recorded
+from fairtouch.touch import Kind
+
+_tuple: Final = tuple.__new__  # a NamedTuple's own constructor costs four times as much
+_NOBODY: Final[tuple[Holder, Entry | None]] = (Holder.NONE, None)
+Since = Callable[[int], Sequence[Entry]]
+"""The entries of a customer's ledger at or after an instant, oldest first."""
 
 
-def is_stale(ask: Ask, profile: str, now: int) -> Stale | None:
-    """The truth to plan with, when the plan was made for something else."""
-    plan = ask.plan
-    return None if profile == plan.profile and plan.since <= now < plan.until else Stale(now, profile)
-
-
-def oldest_counted(ask: Ask, now: int) -> int:
-    """The first instant that any condition looks at."""
-    return min((condition.start(now) for condition in ask.plan.conditions), default=now)
+def is_stale(plan: Plan, profile: str, now: int) -> bool:
+    """Whether the plan was made for something else."""
+    return not (profile == plan.profile and plan.since <= now < plan.until)
 
 
 def holder(ask: Ask, same_id: Iterable[Entry], now: int) -> tuple[Holder, Entry | None]:
-    """What stands under the touch's id, given its entries within the horizon."""
+    """What stands under the touch's id, given its entries; those beyond the horizon hold nothing."""
     worst: tuple[Holder, Entry | None] = (Holder.NONE, None)
     for entry in same_id:
+        if entry.at < now - ask.plan.keep:
+            continue
         if not entry.same_content(ask.entry):
             return Holder.OTHER_CONTENT, entry
         if entry.token == ask.entry.token:
@@ -38,10 +45,13 @@ def holder(ask: Ask, same_id: Iterable[Entry], now: int) -> tuple[Holder, Entry 
     return worst
 
 
-def lease_end(ask: Ask, now: int) -> int:
-    """When a reservation taken now falls in doubt: at the end of its lease, or of the open hours."""
-    end = now + ask.entry.lease_end
-    return min(end, ask.plan.closes_at) if ask.plan.open else end
+def placed(plan: Plan, said: Mapping[Scope, Said]) -> tuple[Said, ...]:
+    """What a customer said, per scope of the plan."""
+    words = [NOTHING] * len(plan.scopes)
+    for scope, word in said.items():
+        for index in plan.places.get(scope, ()):
+            words[index] = word
+    return tuple(words)
 
 
 def stamped(entry: Entry, now: int) -> Entry:
@@ -55,6 +65,8 @@ def recordable(entry: Entry, same_id: Iterable[Entry], keep: int, now: int) -> R
         return Recorded.FUTURE
     reserved = None
     for other in same_id:
+        if other.at < now - keep:
+            continue
         if entry.kind.event is None and not other.same_content(entry):
             return Recorded.OTHER_CONTENT
         if other.stage is Stage.CONFIRMED:
@@ -68,61 +80,81 @@ def recordable(entry: Entry, same_id: Iterable[Entry], keep: int, now: int) -> R
 def weigh(  # noqa: PLR0917 - the whole of what a store reads, in the order in which it reads it
     ask: Ask,
     now: int,
-    entries: Sequence[Entry],
+    instants: Mapping[Kind, Sequence[int]],
+    since: Since,
     totals: Iterable[Total],
     said: tuple[Said, ...],
     suppressed: SuppressionCause | None,
-    held: tuple[Holder, Entry | None],
+    same_id: Sequence[Entry],
 ) -> Facts:
-    """The facts, and whether the slot may be taken; `entries` oldest first, from `oldest_counted` on or more."""
-    counts = _counts(ask, now, entries, totals)
-    full = [index for index, condition in enumerate(ask.plan.conditions) if counts[index] >= condition.limit]
-    touches = {index: _filling(ask, now, entries, index) for index in full}
-    has_room = not any(ask.plan.conditions[index].enforced for index in full)
-    may_take = has_room and suppressed is None and _permitted(ask, said, held[0])
-    taken = ask.take and (may_take or held[0] is Holder.OURS)
-    return Facts(now, taken, counts, touches, said, suppressed, *held)
+    """The facts, with the entry to insert when the slot may be taken.
 
-
-def _permitted(ask: Ask, said: tuple[Said, ...], held: Holder) -> bool:
-    id_is_free = held is Holder.NONE or (held is Holder.IN_DOUBT and ask.plan.resends)
-    has_address = ask.entry.address is not None or not ask.plan.require_address
-    consents_permit = ask.seen == said if ask.seen is not None else ask.plan.open and ask.plan.permits(said)
-    return id_is_free and has_address and consents_permit
-
-
-def _counts(ask: Ask, now: int, entries: Sequence[Entry], totals: Iterable[Total]) -> tuple[int, ...]:
-    plan = ask.plan
-    starts = [condition.start(now) for condition in plan.conditions]
-    oldest = min(starts, default=now)
+    `instants` per kind, oldest first, from the first that a condition counts on or more; `same_id`: every entry of a
+    touch under the ask's own id.
+    """
+    plan, _, asked, take, _, seen = ask
+    starts = plan.starts(now)
     counts = [0] * len(starts)
-    for entry in reversed(entries):
-        if entry.at < oldest:
-            break
-        if not _is_own(entry, ask.entry):
-            for index in plan.fills(entry.kind):
-                counts[index] += entry.at >= starts[index]
-    for index, condition in enumerate(plan.conditions):
-        if condition.rule.per_subject and counts[index]:
-            counts[index] = len(fullest(condition.rule, _filling(ask, now, entries, index), ask.entry.subject))
+    for kind, ats in instants.items():
+        number, fills = len(ats), plan.fills(kind)
+        if len(fills) == len(starts):
+            places = map(bisect_left, repeat(ats), starts)
+            counts = [count + number - place for count, place in zip(counts, places, strict=True)]
+        else:
+            for index in fills:
+                counts[index] += number - bisect_left(ats, starts[index])
+    if same_id or plan.per_subject or totals:
+        _adjust(counts, ask, starts, since, totals, same_id)
+    full = plan.full(counts)
+    touches = {index: _filling(ask, starts[index], since, index) for index in full}
+    held, held_by = holder(ask, same_id, now) if same_id else _NOBODY
+    if held is Holder.OURS:
+        return _tuple(Facts, (now, take, counts, touches, said, suppressed, held, held_by))
+    if (
+        take
+        and (held is Holder.NONE or (held is Holder.IN_DOUBT and plan.resends))
+        and suppressed is None
+        and (asked.address is not None or not plan.require_address)
+        and (not full or plan.has_room(counts))
+        and (plan.open and plan.permits(said) if seen is None else seen == said)
+    ):
+        _, kind, subject, touch_id, token, stage, lease, address = asked
+        lease_end = min(now + lease, plan.closes_at) if plan.open else now + lease
+        entry = _tuple(Entry, (now, kind, subject, touch_id, token, stage, lease_end, address))
+        return _tuple(Facts, (now, True, counts, touches, said, suppressed, held, entry))
+    return _tuple(Facts, (now, False, counts, touches, said, suppressed, held, held_by))
+
+
+def _adjust(  # noqa: PLR0917 - what was counted, and what else is to be looked at
+    counts: list[int],
+    ask: Ask,
+    starts: Sequence[int],
+    since: Since,
+    totals: Iterable[Total],
+    own: Iterable[Entry],
+) -> None:
+    """What is not counted by kind alone: the ask's own entries are left out, subjects are told apart, totals added."""
+    plan = ask.plan
+    for entry in own:
+        for index in plan.fills(entry.kind):
+            counts[index] -= entry.at >= starts[index]
+    for index in plan.per_subject:
+        if counts[index]:
+            entries = _filling(ask, starts[index], since, index)
+            counts[index] = len(fullest(plan.conditions[index].rule, entries, ask.entry.subject))
     for total in totals:
         for index in plan.fills(total.kind):
             counts[index] += total.number if starts[index] < 0 else 0  # only a lifetime looks back beyond 1970
-    return tuple(counts)
 
 
-def _is_own(entry: Entry, own: Entry) -> bool:
-    return entry.id == own.id and entry.kind.event is None
-
-
-def _filling(ask: Ask, now: int, entries: Sequence[Entry], index: int) -> tuple[Entry, ...]:
-    condition, subject = ask.plan.conditions[index], ask.entry.subject
-    start = condition.start(now)
+def _filling(ask: Ask, start: int, since: Since, index: int) -> tuple[Entry, ...]:
+    """The entries that a condition counts, newest first."""
+    plan, own, subject = ask.plan, ask.entry.id, ask.entry.subject
+    by_subject = subject is not None and index in plan.per_subject
     return tuple(
         entry
-        for entry in reversed(entries)
-        if entry.at >= start
-        and index in ask.plan.fills(entry.kind)
-        and not _is_own(entry, ask.entry)
-        and (not condition.rule.per_subject or subject is None or entry.subject in (None, subject))
+        for entry in reversed(since(start))
+        if index in plan.fills(entry.kind)
+        and not (entry.id == own and entry.kind.event is None)
+        and not (by_subject and entry.subject not in (None, subject))
     )
