@@ -32,7 +32,7 @@ docs: tools     ## build the documentation in docs/_build/html
 wheel-test: tools  ## build the wheel and run the tests against it
 	@.ci/test-wheel $(ARGS)
 
-bench: install  ## measure
+bench: install  ## measure speed next to the peers; ARGS="--write" refreshes docs/benchmarks.md
 	@$(BIN)/python -m benchmarks $(ARGS)
 
 coverage: install  ## run all tests and show which branches they miss

@@ -1,1 +1,1 @@
-"""Ratios inside one run, never times: what a decision costs next to what it is made of, and next to a peer."""
+"""Ratios inside one run, never times: what a decision costs next to what it is made of, and next to its peers."""

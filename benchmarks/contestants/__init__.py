@@ -1,0 +1,17 @@
+"""Who is measured, by group."""
+
+from typing import Final
+
+import fairtouch
+from benchmarks.contest import Group
+from benchmarks.contestants.front import FRONT
+from benchmarks.contestants.imports import IMPORTS
+from benchmarks.contestants.memory import MEMORY
+from benchmarks.contestants.screening import SCREENING
+from benchmarks.contestants.sqlite import SQLITE, SQLITE_NORMAL
+
+GROUPS: Final[dict[str, Group]] = {
+    group.name: group
+    for group in (MEMORY, FRONT, SQLITE, SQLITE_NORMAL, SCREENING, IMPORTS)
+    if group is not FRONT or hasattr(fairtouch, "AsyncGovernor")
+}
