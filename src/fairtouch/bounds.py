@@ -26,6 +26,7 @@ EVIDENCE_BYTES_MAX: Final = 16_384  # the evidence of one consent, as JSON
 IMPORT_ROWS_MAX: Final = 10_000_000  # rows of one imported consent file
 
 LEASE_SECONDS_MAX: Final = 86_400  # a reservation that nobody settles for a day is in doubt
-BATCH_SIZE: Final = 500  # touches that check_many and reserve_many judge together
+BATCH_SIZE: Final = 500  # touches that reserve_many judges and commits together
+SCREEN_SIZE: Final = 50  # touches that check_many judges together: few enough to stay in a processor's cache
 HORIZON_DAYS: Final = 400  # how far ahead next_allowed_at looks
 REPLANS_MAX: Final = 8  # plans made anew before a store that keeps changing its answer is called broken

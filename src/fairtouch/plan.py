@@ -176,7 +176,10 @@ class Plan:
         words = said if len(said) == len(MASKS) else said[: len(MASKS)]
         if any(map(_opted_out, words)):
             return self._permits_after_opt_out(words)
-        return all(max(map(needed, words)) >= alive_from for needed, alive_from in self.needed)
+        for needed, alive_from in self.needed:  # noqa: SIM110 - a generator costs more than it runs over
+            if max(map(needed, words)) < alive_from:
+                return False
+        return True
 
     def _permits_after_opt_out(self, words: Sequence[Said]) -> bool:
         if withdrawn(words, lambda given: given >= self.alive_from):

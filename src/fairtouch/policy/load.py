@@ -94,7 +94,7 @@ class Policy(PolicyModel):
     @property
     def versions(self) -> dict[str, str]:
         """The versions of the packs that this policy extends, and of the zone data."""
-        return {name: pack.version for name, pack in self._packs.items()} | {"tzdata": version("tzdata")}
+        return {name: pack.version for name, pack in self._packs.items()} | {"tzdata": _tzdata_version()}
 
     def kind(self, touch: Touch) -> Kind:
         """What a ledger remembers of the touch. Raises TouchError for a channel, category or topic that the policy
@@ -119,6 +119,11 @@ class Policy(PolicyModel):
         for key, value in (("channels", channel), ("categories", category), ("topics", topic)):
             for sentence in self._words.unknown(key, None if value is None else (value,)):
                 raise TouchError(f"{sentence}; nothing was recorded")
+
+
+@cache
+def _tzdata_version() -> str:
+    return version("tzdata")
 
 
 def _parsers() -> dict[str, Callable[[str], Any]]:

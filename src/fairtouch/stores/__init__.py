@@ -1,24 +1,53 @@
-"""Where ledgers, consents and suppressions are kept; `open_store` finds the store for a URL."""
+"""Where ledgers, consents and suppressions are kept; `open_store` and `open_async_store` find the store for a URL."""
 
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final, TypeVar
 from urllib.parse import parse_qsl
 
 from fairtouch.errors import StoreError
 from fairtouch.stores.port import Store
+from fairtouch.stores.port_async import AsyncStore
+
+T = TypeVar("T")
+Opener = Callable[[str], T]
+"""Opens the store that the rest of a URL stands for."""
 
 
 def _memory(rest: str) -> Store:
     from fairtouch.stores.memory import MemoryStore
 
+    _check_nameless(rest)
+    return MemoryStore()
+
+
+def _memory_async(rest: str) -> AsyncStore:
+    from fairtouch.stores.memory_async import AsyncMemoryStore
+
+    _check_nameless(rest)
+    return AsyncMemoryStore()
+
+
+def _check_nameless(rest: str) -> None:
     if rest:
         raise StoreError(f"memory://{rest[:40]}: a memory store has no name; write 'memory://' (nothing was opened)")
-    return MemoryStore()
 
 
 def _sqlite(rest: str) -> Store:
     from fairtouch.stores.sqlite import SqliteStore
 
+    path, options = _sqlite_file(rest)
+    return SqliteStore(path, **options)
+
+
+def _sqlite_async(rest: str) -> AsyncStore:
+    from fairtouch.stores.sqlite_async import AsyncSqliteStore
+
+    path, options = _sqlite_file(rest)
+    return AsyncSqliteStore(path, **options)
+
+
+def _sqlite_file(rest: str) -> tuple[str, dict[str, Any]]:
+    """The path and the options; the store looks at their values itself."""
     if not rest.startswith("/") or rest == "/":
         raise StoreError(
             "write 'sqlite:///touches.db' for a file in this directory, 'sqlite:////var/lib/touches.db' for any other"
@@ -29,10 +58,13 @@ def _sqlite(rest: str) -> Store:
         raise StoreError(
             f"sqlite:///: {unknown[0][:40]!r} is no option; there is '?synchronous=normal' (nothing was opened)"
         )
-    return SqliteStore(path, **options)  # type: ignore[arg-type] # it looks at the value itself
+    return path, options
 
 
-_SCHEMES: Final[dict[str, Callable[[str], Store]]] = {"memory": _memory, "sqlite": _sqlite}
+_SCHEMES: Final[dict[str, tuple[Opener[Store], Opener[AsyncStore]]]] = {
+    "memory": (_memory, _memory_async),
+    "sqlite": (_sqlite, _sqlite_async),
+}
 
 
 def find_store(store: str | Store) -> Store:
@@ -46,13 +78,36 @@ def find_store(store: str | Store) -> Store:
     return store
 
 
+def find_async_store(store: str | AsyncStore) -> AsyncStore:
+    """The asynchronous store itself, or the one behind its URL. Raises StoreError for anything else."""
+    if isinstance(store, str):
+        return open_async_store(store)
+    if not isinstance(store, AsyncStore):
+        raise StoreError(
+            f"a {type(store).__name__} is no asynchronous store; pass a URL such as 'sqlite:///touches.db', or a store "
+            "object such as AsyncSqliteStore('touches.db')"
+        )
+    return store
+
+
 def open_store(url: str) -> Store:
     """The store behind a URL: 'sqlite:///touches.db' or 'memory://'. Raises StoreError for another scheme, or what
     the store says.
     """
+    (opener, _), rest = _openers(url)
+    return opener(rest)
+
+
+def open_async_store(url: str) -> AsyncStore:
+    """The same for an asynchronous store, which opens what it needs at its first call."""
+    (_, opener), rest = _openers(url)
+    return opener(rest)
+
+
+def _openers(url: str) -> tuple[tuple[Opener[Store], Opener[AsyncStore]], str]:
     scheme, separator, rest = url.partition("://")
     if not separator or scheme not in _SCHEMES:
         raise StoreError(
             f"{scheme[:40]!r} is no scheme of a store; known are {', '.join(f'{name}://' for name in _SCHEMES)}"
         )
-    return _SCHEMES[scheme](rest)
+    return _SCHEMES[scheme], rest

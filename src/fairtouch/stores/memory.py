@@ -99,6 +99,7 @@ class MemoryStore:
         facts = weigh(
             ask,
             now,
+            plan.starts(now),
             customer.instants,
             customer.since,
             [Total(*total) for total in customer.totals.items()] if customer.totals else (),

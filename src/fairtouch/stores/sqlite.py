@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from itertools import chain
 from operator import attrgetter
 from struct import error as StructError  # noqa: N812 - it is one
-from typing import Final, cast, get_args
+from typing import Any, Final, cast, get_args
 
 from fairtouch.clock import system_now
 from fairtouch.consent import NOTHING, Said, Scope, Word, merge
@@ -177,17 +177,14 @@ class SqliteStore:
             place, has_head, profile, cause = row[:4]
             kept = found[place]
             if kept is None:
-                head = _trusted(*row[11:]) if has_head else EMPTY
+                head = _trusted(row[11:]) if has_head else EMPTY
                 kept = found[place] = _Kept(keys[place][0], not has_head, head, profile or "", cause, {})
             if row[4] is not None:
                 scope = Scope(row[4] or None, row[5] or None, row[6] or None)
                 kept.said[scope] = Said(*row[7:11])
         return cast("list[_Kept]", found)
 
-    def _same_id(
-        self, connection: sqlite3.Connection, kept: _Kept | Head, customer: bytes, entry: Entry
-    ) -> list[Entry]:
-        head = kept.head if isinstance(kept, _Kept) else kept
+    def _same_id(self, connection: sqlite3.Connection, head: Head, customer: bytes, entry: Entry) -> list[Entry]:
         found = self._rows(connection, _SAME_ID, customer, entry.id) if head.older else []
         if head.mentions(entry.id):
             found += self._unpacked(connection, head)
@@ -202,7 +199,8 @@ class SqliteStore:
             by_kind = kept.head.by_kind()
         except _NOT_OURS as error:
             raise _damage(error) from error
-        newest = {self._kind(connection, number): ats for number, ats in by_kind.items()}
+        kinds = self._kinds
+        newest = {kinds.get(number) or self._kind(connection, number): ats for number, ats in by_kind.items()}
         if kept.head.older < since:
             return newest
         found: dict[Kind, list[int]] = {}
@@ -261,36 +259,41 @@ class SqliteStore:
     # Deciding
 
     def decide(self, asks: Sequence[Ask]) -> list[Facts | Stale]:
-        take = False
+        if not any(ask.take for ask in asks):
+            return self._connections.read(self._decide_all, asks)
         for ask in asks:
-            if ask.take:
-                take = True
-                if ask.entry.kind not in self._kind_ids:
-                    self._kind_id(ask.entry.kind)
-        return (
-            self._connections.write(self._decide_all, asks) if take else self._connections.read(self._decide_all, asks)
-        )
+            if ask.entry.kind not in self._kind_ids:
+                self._kind_id(ask.entry.kind)
+        return self._connections.write(self._decide_in_order, asks)
+
+    def _decide_in_order(self, connection: sqlite3.Connection, asks: Sequence[Ask]) -> list[Facts | Stale]:
+        if len({ask.customer for ask in asks}) == len(asks):
+            return self._decide_all(connection, asks)
+        return [self._decide_all(connection, [ask])[0] for ask in asks]  # what one takes, the next one finds
 
     def _decide_all(self, connection: sqlite3.Connection, asks: Sequence[Ask]) -> list[Facts | Stale]:
-        if len({ask.customer for ask in asks}) < len(asks):  # then an earlier one may change what a later one finds
-            return [answer for ask in asks for answer in self._decide_all(connection, [ask])]
+        clock = system_now()
         kept = self._kept(connection, [(ask.customer, ask.entry.address) for ask in asks])
-        return [self._decide(connection, ask, found) for ask, found in zip(asks, kept, strict=True)]
+        return [self._decide(connection, ask, found, clock) for ask, found in zip(asks, kept, strict=True)]
 
-    def _decide(self, connection: sqlite3.Connection, ask: Ask, kept: _Kept) -> Facts | Stale:
+    def _decide(self, connection: sqlite3.Connection, ask: Ask, kept: _Kept, clock: int) -> Facts | Stale:
         plan, customer, entry, _, now, _ = ask
         head = kept.head
         if now is None:
-            now = max(system_now(), head.newest())
+            newest = head.newest()
+            now = max(clock, newest)
         if not (plan.since <= now < plan.until and kept.profile == plan.profile):
             return Stale(now, kept.profile)
-        same_id = self._same_id(connection, kept, customer, entry) if head.older or head.mentions(entry.id) else ()
+        may_be_known = entry.id and (head.older or head.mentions(entry.id))
+        same_id = self._same_id(connection, head, customer, entry) if may_be_known else ()
+        starts = plan.starts(now)
         facts = weigh(
             ask,
             now,
-            self._instants(connection, kept, min(plan.starts(now), default=now)),
+            starts,
+            self._instants(connection, kept, min(starts, default=now)),
             lambda since: self._since(connection, customer, head, since),
-            self._totals(connection, ask),
+            self._totals(connection, ask) if plan.counts_totals else (),
             placed(plan, kept.said),
             kept.suppressed,
             same_id,
@@ -303,8 +306,6 @@ class SqliteStore:
         return facts
 
     def _totals(self, connection: sqlite3.Connection, ask: Ask) -> Iterable[Total]:
-        if not ask.plan.counts_totals:
-            return ()
         return [
             Total(self._kind(connection, kind), count) for kind, count in connection.execute(_TOTALS, (ask.customer,))
         ]
@@ -389,7 +390,7 @@ class SqliteStore:
         connection.execute(_COLLAPSE, (after, last, since))
         gone = connection.execute(_PRUNE, (after, last, since)).rowcount
         for customer, *columns in heads:
-            gone += self._prune_head(connection, customer, _trusted(*columns), since)
+            gone += self._prune_head(connection, customer, _trusted(columns), since)
         if gone:
             known = _complete_since(connection)
             connection.execute("INSERT OR REPLACE INTO meta VALUES ('complete_since', ?)", (max(since, known),))
@@ -451,9 +452,9 @@ def _damage(error: Exception) -> StoreError:
     return StoreError(f"a row holds what fairtouch never wrote ({error}); restore the file. Nothing was recorded")
 
 
-def _trusted(older: int, instants: bytes, kinds: bytes, details: bytes, total: int) -> Head:
+def _trusted(columns: Sequence[Any]) -> Head:
     try:
-        return head_of(older, instants, kinds, details, total)
+        return head_of(*columns)
     except _NOT_OURS as error:
         raise _damage(error) from error
 
@@ -468,7 +469,7 @@ def _now(head: Head, now: int | None) -> int:
 
 def _head(connection: sqlite3.Connection, customer: bytes) -> Head:
     row = connection.execute(_HEAD, (customer,)).fetchone()
-    return _trusted(*row) if row else EMPTY
+    return _trusted(row) if row else EMPTY
 
 
 def _bind(connection: sqlite3.Connection, key: str, fingerprint: bytes, keep: int) -> tuple[bytes, int]:

@@ -36,6 +36,7 @@ _BUSY_SECONDS: Final = 5.0
 _NAP_SECONDS: Final = 0.0003  # the longest first wait for another process's transaction, which takes about a tenth
 _NAP_SECONDS_MAX: Final = 0.01
 _DAMAGED: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+_NOTHING: Final = "nothing was recorded"
 _CAUSES: Final = {
     sqlite3.SQLITE_BUSY: f"the database stayed locked by another process for {_BUSY_SECONDS:.0f} s",
     sqlite3.SQLITE_LOCKED: "the database is locked by this process",
@@ -52,6 +53,7 @@ class _Connection(sqlite3.Connection):
     def __init__(self, *args: Any, **options: Any) -> None:
         self.lock = threading.Lock()
         self.is_closed = True
+        self.is_committing = False  # an error now leaves open whether the step is kept
         super().__init__(*args, **options)
         self.is_closed = False
         self.pid = os.getpid()
@@ -169,7 +171,8 @@ class Connections:
             owner = connection.execute("PRAGMA application_id").fetchone()[0]
             version = connection.execute("PRAGMA user_version").fetchone()[0]
         finally:
-            connection.execute("ROLLBACK")
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
         if owner == _APPLICATION_ID and version > VERSION:
             raise StoreError(
                 f"{self.path.name} has layout {version}, and this fairtouch knows {VERSION}: a newer one wrote it. "
@@ -223,22 +226,20 @@ class Connections:
             with connection.lock:
                 if connection.is_closed:
                     continue
+                connection.is_committing = False
                 try:
                     return patiently(run, connection, begin, *args, **kwargs)
                 except (sqlite3.Error, UnicodeDecodeError) as error:
-                    raise self._in_words(error) from error
+                    raise self._in_words(error, is_open=connection.is_committing) from error
 
-    def _in_words(self, error: Exception) -> FairtouchError:
+    def _in_words(self, error: Exception, *, is_open: bool = False) -> FairtouchError:
+        recorded = "it is not known whether this was recorded (repeat it with the same id)" if is_open else _NOTHING
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
         if code in _DAMAGED or isinstance(error, UnicodeDecodeError):
-            return StoreError(
-                f"{self.path.name} is damaged ({error}); stop sending, and restore it. Nothing was recorded"
-            )
+            return StoreError(f"{self.path.name} is damaged ({error}); stop sending, and restore it; {recorded}")
         if code in _CAUSES:
-            return StoreUnavailable(
-                f"{self.path.name}: {_CAUSES[code]} ({error}); nothing was recorded, and nothing may be sent"
-            )
-        return StoreError(f"{self.path.name}: {error}; nothing was recorded")
+            return StoreUnavailable(f"{self.path.name}: {_CAUSES[code]} ({error}); {recorded}, and nothing may be sent")
+        return StoreError(f"{self.path.name}: {error}; {recorded}")
 
 
 _everywhere: Final[weakref.WeakSet[Connections]] = weakref.WeakSet()
@@ -260,13 +261,13 @@ if hasattr(os, "register_at_fork"):  # where there are forks
     os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork)
 
 
-def _transaction(
-    connection: sqlite3.Connection, begin: str, step: Step[P, T], /, *args: P.args, **kwargs: P.kwargs
-) -> T:
+def _transaction(connection: _Connection, begin: str, step: Step[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
     try:
         connection.execute(begin)
         result = step(connection, *args, **kwargs)
+        connection.is_committing = True
         connection.execute("COMMIT")
+        connection.is_committing = False
     except BaseException:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
@@ -274,7 +275,7 @@ def _transaction(
     return result
 
 
-def _synced_transaction(connection: sqlite3.Connection, begin: str, /, *args: Any, **kwargs: Any) -> Any:
+def _synced_transaction(connection: _Connection, begin: str, /, *args: Any, **kwargs: Any) -> Any:
     connection.execute("PRAGMA synchronous = FULL")
     try:
         return _transaction(connection, begin, *args, **kwargs)

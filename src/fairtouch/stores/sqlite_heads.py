@@ -17,6 +17,7 @@ from fairtouch.touch import Kind
 ENTRIES_MAX: Final = 64  # of one head; then the older half moves on
 BYTES_MAX: Final = 2_800  # of its details: the row still fits on a page of 4 KiB
 
+_tuple: Final = tuple.__new__  # a NamedTuple's own constructor costs four times as much
 _INSTANTS: Final = [Struct(f"<{number}q") for number in range(ENTRIES_MAX + 2)]
 _KINDS: Final = [Struct(f"<{number}I") for number in range(ENTRIES_MAX + 2)]
 _DETAIL: Final = Struct("<qBBBHH")  # end of the lease, stage, lengths: token, address, id, subject + 1 (0: none)
@@ -32,11 +33,12 @@ class Head(NamedTuple):
 
     def row(self) -> tuple[int, bytes, bytes, bytes, int]:
         """As it is written: with its sum."""
-        return *self, _sum(*self)
+        older, instants, kinds, details = self
+        return older, instants, kinds, details, crc32(details, crc32(kinds, crc32(instants, older & 0xFFFFFFFF)))
 
     def mentions(self, touch_id: str) -> bool:
-        """Whether the id may stand here; a no is certain."""
-        return touch_id.encode() in self.details
+        """Whether the id may stand here; a no is certain. A touch that is only checked may have none."""
+        return touch_id != "" and touch_id.encode() in self.details
 
     def ats(self) -> tuple[int, ...]:
         """The instants, oldest first."""
@@ -48,14 +50,15 @@ class Head(NamedTuple):
 
     def by_kind(self) -> dict[int, Sequence[int]]:
         """The instants per number of a kind, oldest first."""
-        instants, kinds = self.instants, self.kinds
+        _, instants, kinds, _ = self
         number = len(instants) // 8
+        ats = _INSTANTS[number].unpack(instants)
         if kinds == kinds[:4] * number:  # one kind alone, or none
-            return {int.from_bytes(kinds[:4], "little"): self.ats()} if number else {}
-        found: dict[int, Sequence[int]] = {}
-        for at, kind in zip(self.ats(), _KINDS[number].unpack(kinds), strict=True):
-            found.setdefault(kind, []).append(at)  # type: ignore[attr-defined] # lists, when there are several
-        return found
+            return {_KINDS[1].unpack(kinds[:4])[0]: ats} if number else {}
+        found: dict[int, list[int]] = {}
+        for at, kind in zip(ats, _KINDS[number].unpack(kinds), strict=True):
+            found.setdefault(kind, []).append(at)
+        return {**found}
 
     def entries(self, kind_of: Callable[[int], Kind]) -> list[Entry]:
         """All of it, oldest first. Raises ValueError for what fairtouch never wrote."""
@@ -94,13 +97,9 @@ class Head(NamedTuple):
 
 def head_of(older: int, instants: bytes, kinds: bytes, details: bytes, total: int) -> Head:
     """The head of a row. Raises ValueError when it is not as it was written."""
-    if total != _sum(older, instants, kinds, details):
+    if total != crc32(details, crc32(kinds, crc32(instants, older & 0xFFFFFFFF))):
         raise ValueError("the sum of a ledger's head is wrong")
-    return Head(older, instants, kinds, details)
-
-
-def _sum(older: int, instants: bytes, kinds: bytes, details: bytes) -> int:
-    return crc32(details, crc32(kinds, crc32(instants, older & 0xFFFFFFFF)))
+    return _tuple(Head, (older, instants, kinds, details))
 
 
 EMPTY: Final = Head(0, b"", b"", b"")
