@@ -13,6 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from fairtouch import Decision, Governor, Policy, Touch
 from fairtouch.instants import from_ms, to_ms
+from fairtouch.stores import sqlite_heads
 from fairtouch.stores.memory import MemoryStore
 from fairtouch.testing import FrozenClock
 from tests.model.model import Asked, IdConflictError
@@ -408,8 +409,23 @@ def fullest(cap: Cap, budget: list[tuple[int, Any]]) -> int:
     return max((sum(start <= at <= end for at, _ in budget) for start, end in windows), default=0)
 
 
+class StoresAgreeOnLongLedgers(StoresAgree):
+    """The same on heads that hold two entries, so that nearly every touch is among the older rows."""
+
+    def __init__(self) -> None:
+        self.entries_max = sqlite_heads.ENTRIES_MAX
+        sqlite_heads.ENTRIES_MAX = 2
+        super().__init__()
+
+    def teardown(self) -> None:
+        """As it was."""
+        sqlite_heads.ENTRIES_MAX = self.entries_max
+        super().teardown()
+
+
 TestStoresAgree = StoresAgree.TestCase
-TestStoresAgree.settings = settings(
+TestStoresAgreeOnLongLedgers = StoresAgreeOnLongLedgers.TestCase
+TestStoresAgree.settings = TestStoresAgreeOnLongLedgers.settings = settings(
     max_examples=40,
     stateful_step_count=40,
     deadline=None,
