@@ -43,7 +43,8 @@ def test_leaving_a_stream_early_gives_the_rest_back(govern):
     assert ([0, 1, 2], 3) == (held, len(taken))
 
 
-def test_an_endless_stream_is_read_batch_by_batch(govern):
+@pytest.mark.parametrize(("verb", "batch"), [("check_many", 50), ("reserve_many", 500)])
+def test_an_endless_stream_is_read_batch_by_batch(govern, verb, batch):
     """No more than a batch is read ahead."""
     read = []
 
@@ -55,8 +56,10 @@ def test_an_endless_stream_is_read_batch_by_batch(govern):
             yield Touch(f"customer-{number}", channel="email")
 
     governor, _ = govern({})
-    assert 501 == len(list(islice(governor.check_many(endless()), 501)))
-    assert 1000 == len(read)
+    decisions = getattr(governor, verb)(endless())
+    assert batch + 1 == len(list(islice(decisions, batch + 1)))
+    assert 2 * batch == len(read)
+    decisions.close()
 
 
 def test_a_refusal_inside_a_guarded_send_is_not_its_own(govern):

@@ -39,12 +39,12 @@ class Bug(NamedTuple):
 BUGS = {
     "a rolling window closed at both ends": Bug(
         "plan.py",
-        "now - self.span + 1 if self.span",
-        "now - self.span if self.span",
+        "1 - each.span if each.span",
+        "-each.span if each.span",
         "acceptance/test_caps.py::test_rolling_windows_are_half_open_to_the_millisecond",
     ),
     "one touch more than the cap": Bug(
-        "stores/weighing.py", "counts[index] >= condition.limit", "counts[index] > condition.limit"
+        "plan.py", "each.limit if each.enforced else NEVER", "each.limit + 1 if each.enforced else NEVER"
     ),
     "a next instant one millisecond early": Bug("periods.py", "return at + self.span", "return at + self.span - 1"),
     "weeks that start a day off": Bug(
@@ -101,7 +101,7 @@ BUGS = {
         "test_governor.py::test_a_rule_begins_at_its_instant",
     ),
     "touches without a subject count for none": Bug(
-        "stores/weighing.py", "subject is None or entry.subject in (None, subject)", "entry.subject == subject"
+        "stores/weighing.py", "entry.subject not in (None, subject)", "entry.subject != subject"
     ),
     "the wait is for the oldest touch": Bug("waiting.py", "group[condition.limit - 1].at", "group[-1].at"),
     "a lifetime forgets what was pruned": Bug(
@@ -118,8 +118,9 @@ BUGS = {
     ),
     "a refused touch leaves a trace": Bug(
         "stores/memory.py",
-        "if not facts.taken or facts.holder is Holder.OURS:",
-        "if facts.holder is Holder.OURS or not ask.take:",
+        "if facts.taken and facts.holder is not Holder.OURS",
+        "facts = facts._replace(entry=facts.entry or ask.entry._replace(at=now))\n"
+        "        if ask.take and facts.holder is not Holder.OURS",
     ),
 }
 

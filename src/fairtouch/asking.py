@@ -86,7 +86,7 @@ class Asker:
             if answer.holder is Holder.OTHER_CONTENT:
                 raise IdConflict(ask.entry.id)
             decision = judge(ask, answer, question.touch)
-            if answer.taken or not ask.take or decision.outcome is not Outcome.ALLOWED:
+            if answer.taken or not ask.take or not decision.allowed:
                 question.decision = decision
                 return True
         question.rounds += 1

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final, Literal
 
-from fairtouch.consent import MASKS, Said, expires_at, granting, standing_opt_out
+from fairtouch.consent import MASKS, Said, expires_at, granting, standing_opt_out, withdrawn
 from fairtouch.facts import Ask, Entry, Facts, Holder, LedgerEntry, readable
 from fairtouch.instants import NEVER, from_ms
 from fairtouch.plan import Condition, OpenHours
@@ -58,15 +58,17 @@ _HELD: Final = {
 }
 
 
-def checks(ask: Ask, facts: Facts) -> Iterator[Check]:
-    """Every rule that applies to the touch at the facts' instant, in order."""
+def checks(ask: Ask, facts: Facts, *, briefly: bool = False) -> Iterator[Check]:
+    """Every rule that applies to the touch at the facts' instant, in order; `briefly`: without the touches that fill
+    them.
+    """
     yield _id(ask, facts)
     yield _suppression(ask, facts)
     yield from _consent(ask, facts)
     for part in ask.plan.hours:
         if part.rule.in_force(facts.now):
             yield _quiet_hours(part, facts)
-    yield from _caps(ask, facts)
+    yield from _caps(ask, facts, briefly=briefly)
 
 
 def passes(ask: Ask, facts: Facts) -> bool:
@@ -82,10 +84,33 @@ def passes(ask: Ask, facts: Facts) -> bool:
         and (ask.entry.address is not None or not plan.require_address)
         and plan.open
         and plan.since <= now < plan.until
-        and len(counts) == len(plan.limits)
         and plan.has_room(counts)
         and plan.permits(said)
     )
+
+
+def fails(ask: Ask, facts: Facts) -> bool:
+    """Whether some enforced rule surely refuses. A False is no verdict either."""
+    plan = ask.plan
+    words = facts.said[: len(MASKS)]
+    return (
+        facts.suppressed is not None
+        or (facts.holder in _HELD and not (facts.holder is Holder.IN_DOUBT and plan.resends))
+        or (ask.entry.address is None and plan.require_address)
+        or (
+            plan.since <= facts.now < plan.until
+            and (
+                not plan.has_room(facts.counts)
+                or not (plan.open or plan.may_be_lifted)
+                or any(max(map(needed, words)) == 0 for needed, _ in plan.needed)
+                or withdrawn(words, _ever)
+            )
+        )
+    )
+
+
+def _ever(given: int) -> bool:  # noqa: ARG001 - the latest that any opt-in may live
+    return True
 
 
 def _id(ask: Ask, facts: Facts) -> Check:
@@ -192,7 +217,7 @@ def _zones_text(zones: Sequence[str]) -> str:
     return zones[0] if len(zones) == 1 else f"every one of {', '.join(zones)}"
 
 
-def _caps(ask: Ask, facts: Facts) -> Iterator[Check]:
+def _caps(ask: Ask, facts: Facts, *, briefly: bool) -> Iterator[Check]:
     """One check per rule: where several zones are possible, the one with the least room."""
     tightest: dict[CapRule, int] = {}
     for index, condition in enumerate(ask.plan.conditions):
@@ -200,7 +225,8 @@ def _caps(ask: Ask, facts: Facts) -> Iterator[Check]:
         if condition.rule.in_force(facts.now) and (chosen is None or facts.counts[index] > facts.counts[chosen]):
             tightest[condition.rule] = index
     for rule, index in tightest.items():
-        yield _cap(rule, ask.plan.conditions[index], facts, index, ask.entry.subject)
+        entries = () if briefly else fullest(rule, facts.touches.get(index, ()), ask.entry.subject)
+        yield _cap(rule, ask.plan.conditions[index], facts, facts.counts[index], entries)
     for rule in ask.plan.zoneless:
         if rule.in_force(facts.now):
             message = "counts by the customer's own dates, and no time zone is known for the customer"
@@ -214,8 +240,8 @@ def _caps(ask: Ask, facts: Facts) -> Iterator[Check]:
             )
 
 
-def _cap(rule: CapRule, condition: Condition, facts: Facts, index: int, subject: str | None) -> Check:
-    used, start = facts.counts[index], condition.start(facts.now)
+def _cap(rule: CapRule, condition: Condition, facts: Facts, used: int, entries: Sequence[Entry]) -> Check:
+    start = condition.start(facts.now)
     passed = used < condition.limit
     return Check(
         rule=rule.name,
@@ -228,9 +254,7 @@ def _cap(rule: CapRule, condition: Condition, facts: Facts, index: int, subject:
         limit=condition.limit,
         window_start=from_ms(start) if start > -NEVER else None,
         window_end=from_ms(condition.until) if condition.until < NEVER else None,
-        touches=()
-        if passed
-        else tuple(readable(entry) for entry in fullest(rule, facts.touches.get(index, ()), subject)),
+        touches=() if passed else tuple(readable(entry) for entry in entries),
     )
 
 

@@ -1,8 +1,8 @@
 """From plan and facts to a decision: allowed, deferred or refused, with every reason.
 
 Rule 1: the verdict is judged again from the facts, also when the store said yes; if the two disagree the store broke
-its contract, and nothing goes out. Rule 2: what a caller may never look at (checks, basis, the next instant) is built
-when it is looked at.
+its contract, and nothing goes out. Rule 2: what a caller may never look at (reasons, checks, basis, the next instant)
+is built when it is looked at, from the same facts.
 """
 
 from dataclasses import fields
@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import Self
 
 from fairtouch.bounds import HORIZON_DAYS
-from fairtouch.checks import Check, checks, passes
+from fairtouch.checks import Check, checks, fails, passes
 from fairtouch.consent import MASKS, standing
 from fairtouch.errors import StoreError
 from fairtouch.explaining import explanation, summary
@@ -33,37 +33,45 @@ class Decision:
     all the same; no slot is held. `touch`: what was asked, for observers; never part of the repr or the JSON.
     """
 
-    outcome: Outcome
-    reasons: tuple[Reason, ...]
+    allowed: bool
     touch: Touch | None
     unverified: bool = False
 
-    def __init__(  # noqa: PLR0917 - what was asked, what was found, what it comes to
-        self,
-        ask: Ask,
-        facts: Facts,
-        touch: Touch | None,
-        outcome: Outcome,
-        next_at: int | None,
-        reasons: tuple[Reason, ...],
-    ) -> None:
-        self.outcome, self.reasons, self.touch = outcome, reasons, touch
-        self._ask, self._facts, self._next_at = ask, facts, next_at
+    def __init__(self, ask: Ask, facts: Facts, touch: Touch | None, *, allowed: bool) -> None:
+        self.allowed, self.touch = allowed, touch
+        self._ask, self._facts = ask, facts
 
     @classmethod
     def from_record(cls, record: DecisionRecord, touch: Touch | None = None) -> Self:
         """The decision that plain data tells of."""
         decision = cls.__new__(cls)
-        decision.__dict__.update({each.name: getattr(record, each.name) for each in fields(record)}, touch=touch)
+        values = {each.name: getattr(record, each.name) for each in fields(record)}
+        decision.__dict__.update(values, touch=touch, allowed=record.outcome is Outcome.ALLOWED)
         return decision
 
-    @property
-    def allowed(self) -> bool:
-        """Whether the touch is welcome now."""
-        return self.outcome is Outcome.ALLOWED
-
     def __bool__(self) -> bool:
-        return self.outcome is Outcome.ALLOWED
+        return self.allowed
+
+    @cached_property
+    def _passes_at(self) -> int:
+        return self._facts.now if self.allowed else next_allowed(self._ask, self._facts)
+
+    @cached_property
+    def outcome(self) -> Outcome:
+        """Allowed, deferred (not now) or refused (time alone does not help)."""
+        if self.allowed:
+            return Outcome.ALLOWED
+        return Outcome.DEFERRED if self._passes_at <= self._facts.now + HORIZON_DAYS * DAY else Outcome.REFUSED
+
+    @cached_property
+    def reasons(self) -> tuple[Reason, ...]:
+        """Every enforced rule that says no."""
+        if self.allowed:
+            return ()
+        reasons = _reasons(self._ask, self._facts)
+        if self.outcome is Outcome.REFUSED and self._passes_at < NEVER:
+            return (*reasons, Reason(Code.HORIZON, "horizon", SENTENCES[Code.HORIZON]))
+        return reasons
 
     @cached_property
     def at(self) -> datetime:
@@ -73,7 +81,7 @@ class Decision:
     @cached_property
     def next_allowed_at(self) -> datetime | None:
         """The earliest instant at which the touch would pass."""
-        return None if self._next_at is None else from_ms(self._next_at)
+        return None if self.outcome is Outcome.REFUSED else from_ms(self._passes_at)
 
     @cached_property
     def reservation(self) -> Reservation | None:
@@ -143,24 +151,25 @@ def judge(ask: Ask, facts: Facts, touch: Touch | None = None) -> Decision:
     """The decision. Raises StoreError when the store took a slot that its own facts forbid: give it back."""
     if facts.taken and facts.entry is None:
         raise StoreError("the store took a slot and did not say which; nothing may be sent")
+    if len(facts.counts) != len(ask.plan.limits) or len(facts.said) != len(ask.plan.scopes):
+        raise StoreError("the store did not answer all that it was asked; nothing may be sent")
     if passes(ask, facts) or (facts.taken and facts.holder is Holder.OURS):  # ours: taken by this call, run twice
-        return Decision(ask, facts, touch, Outcome.ALLOWED, facts.now, ())
-    found = tuple(checks(ask, facts))
-    reasons = tuple(reason for check in found if (reason := check.reason) is not None)
+        return Decision(ask, facts, touch, allowed=True)
+    if not facts.taken and fails(ask, facts):
+        return Decision(ask, facts, touch, allowed=False)
+    reasons = _reasons(ask, facts)
     if facts.taken and (reasons or not ask.plan.since <= facts.now < ask.plan.until):
         raise StoreError(
             "the store took a slot that its own answer forbids "
             f"({', '.join(reason.rule for reason in reasons) or 'at another time than the plan is for'}); "
             "nothing may be sent, and the slot is given back"
         )
-    if not reasons:
-        return Decision(ask, facts, touch, Outcome.ALLOWED, facts.now, ())
-    at = next_allowed(ask, facts)
-    if at <= facts.now + HORIZON_DAYS * DAY:
-        return Decision(ask, facts, touch, Outcome.DEFERRED, at, reasons)
-    if at < NEVER:
-        reasons = (*reasons, Reason(Code.HORIZON, "horizon", SENTENCES[Code.HORIZON]))
-    return Decision(ask, facts, touch, Outcome.REFUSED, None, reasons)
+    return Decision(ask, facts, touch, allowed=not reasons)
+
+
+def _reasons(ask: Ask, facts: Facts) -> tuple[Reason, ...]:
+    found = checks(ask, facts, briefly=True)
+    return tuple(reason for check in found if (reason := check.reason) is not None)
 
 
 def _reservation(ask: Ask, entry: Entry) -> Reservation:

@@ -111,7 +111,7 @@ class Plan:
 
     `reaches`, `sinces`, `limits`: the conditions in columns; each counts from the later of now + reach and since;
     `enforced_limits` are never reached where a rule only reports. `per_subject`: which of them count by subject;
-    `counts_totals`: whether one counts what was pruned.
+    `counts_totals`: whether one counts what was pruned; `may_be_lifted`: whether a consent may open closed hours.
     """
 
     shape: Shape
@@ -140,6 +140,7 @@ class Plan:
     enforced_limits: tuple[int, ...] = field(init=False)
     per_subject: tuple[int, ...] = field(init=False)
     counts_totals: bool = field(init=False)
+    may_be_lifted: bool = field(init=False)
     places: Mapping[Scope, tuple[int, ...]] = field(init=False)
     needed: tuple[tuple[Callable[[Said], int], int], ...] = field(init=False)
     _fills: dict[Kind, tuple[int, ...]] = field(default_factory=dict)
@@ -153,6 +154,7 @@ class Plan:
             "enforced_limits": tuple(each.limit if each.enforced else NEVER for each in conditions),
             "per_subject": tuple(index for index, each in enumerate(conditions) if each.rule.per_subject),
             "counts_totals": any(not each.span and each.since < 0 for each in conditions),
+            "may_be_lifted": any(part.lift_at is not None for part in self.hours),
             "places": _places(self.scopes),
             "needed": tuple((_confirmed if need.double else _opted_in, need.alive_from) for need in self.needs),
         }

@@ -20,7 +20,8 @@ BYTES_MAX: Final = 2_800  # of its details: the row still fits on a page of 4 Ki
 _tuple: Final = tuple.__new__  # a NamedTuple's own constructor costs four times as much
 _INSTANTS: Final = [Struct(f"<{number}q") for number in range(ENTRIES_MAX + 2)]
 _KINDS: Final = [Struct(f"<{number}I") for number in range(ENTRIES_MAX + 2)]
-_DETAIL: Final = Struct("<qBBBHH")  # end of the lease, stage, lengths: token, address, id, subject + 1 (0: none)
+_DETAIL: Final = Struct("<qBBBHH")  # end of the lease, stage, lengths: token, address, subject + 1 (0: none), id
+_LENGTH: Final = Struct("<H")  # of an id, which follows it at once, so that the two can be looked for
 
 
 class Head(NamedTuple):
@@ -38,7 +39,8 @@ class Head(NamedTuple):
 
     def mentions(self, touch_id: str) -> bool:
         """Whether the id may stand here; a no is certain. A touch that is only checked may have none."""
-        return touch_id != "" and touch_id.encode() in self.details
+        name = touch_id.encode()
+        return touch_id != "" and _LENGTH.pack(len(name)) + name in self.details
 
     def ats(self) -> tuple[int, ...]:
         """The instants, oldest first."""
@@ -66,15 +68,15 @@ class Head(NamedTuple):
         numbers = _KINDS[len(self.kinds) // 4].unpack(self.kinds)
         for at, number in zip(self.ats(), numbers, strict=True):
             lease_end, stage, *lengths = _lengths(details, offset)
-            token_at = offset + _DETAIL.size
-            id_at = token_at + lengths[0]
-            subject_at = id_at + lengths[2]
-            address_at = subject_at + max(0, lengths[3] - 1)
+            id_at = offset + _DETAIL.size
+            token_at = id_at + lengths[3]
+            subject_at = token_at + lengths[0]
+            address_at = subject_at + max(0, lengths[2] - 1)
             offset = address_at + lengths[1]
             if offset > len(details):
                 raise ValueError("a head ends within an entry")
-            subject = details[subject_at:address_at].decode() if lengths[3] else None
-            touch_id, token = details[id_at:subject_at].decode(), details[token_at:id_at]
+            subject = details[subject_at:address_at].decode() if lengths[2] else None
+            touch_id, token = details[id_at:token_at].decode(), details[token_at:subject_at]
             address = details[address_at:offset] or None
             found.append(Entry(at, kind_of(number), subject, touch_id, token, Stage(stage), lease_end, address))
         if offset != len(details):
@@ -115,8 +117,8 @@ def _detail(entry: Entry) -> bytes:
     _, _, subject, touch_id, token, stage, lease_end, address = entry
     name, where = touch_id.encode(), address or b""
     about, about_length = (b"", 0) if subject is None else ((text := subject.encode()), len(text) + 1)
-    fixed = _DETAIL.pack(lease_end, stage, len(token), len(where), len(name), about_length)
-    return b"".join((fixed, token, name, about, where))
+    fixed = _DETAIL.pack(lease_end, stage, len(token), len(where), about_length, len(name))
+    return b"".join((fixed, name, token, about, where))
 
 
 def packed(older: int, entries: Iterable[tuple[Entry, int]]) -> Head:
