@@ -28,6 +28,7 @@ AnyRule = TypeVar("AnyRule", bound=Rule)
 
 _PLANS_MAX: Final = 8_192
 _PLAN_AGE_MAX: Final = DAY
+_KINDS_MAX: Final = 8_192  # that a plan remembers: every campaign makes one
 
 _opted_in, _confirmed, _opted_out = itemgetter(0), itemgetter(1), itemgetter(2)  # of what was said, at C's speed
 
@@ -100,6 +101,21 @@ class Need:
     alive_from: int
 
 
+class Fillings(dict[Kind, tuple[int, ...]]):
+    """Which conditions an entry of a kind fills; asked once per kind, not per entry."""
+
+    def __init__(self, conditions: Sequence[Condition]) -> None:
+        super().__init__()
+        self._conditions = conditions
+
+    def __missing__(self, kind: Kind) -> tuple[int, ...]:
+        found = tuple(index for index, condition in enumerate(self._conditions) if condition.rule.counts.holds(kind))
+        if len(self) >= _KINDS_MAX:
+            self.clear()
+        self[kind] = found
+        return found
+
+
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Plan:
     """Everything that must hold for touches of one shape to customers of one profile, while now lies in [since,
@@ -110,8 +126,9 @@ class Plan:
     in. `keep`, `resends`, `require_address`: the policy's own, in milliseconds and as yes or no.
 
     `reaches`, `sinces`, `limits`: the conditions in columns; each counts from the later of now + reach and since;
-    `enforced_limits` are never reached where a rule only reports. `per_subject`: which of them count by subject;
-    `counts_totals`: whether one counts what was pruned; `may_be_lifted`: whether a consent may open closed hours.
+    `enforced_limits` are never reached where a rule only reports; `fillings`: which of them a kind fills.
+    `per_subject`: which of them count by subject; `counts_totals`: whether one counts what was pruned;
+    `may_be_lifted`: whether a consent may open closed hours.
     """
 
     shape: Shape
@@ -143,7 +160,7 @@ class Plan:
     may_be_lifted: bool = field(init=False)
     places: Mapping[Scope, tuple[int, ...]] = field(init=False)
     needed: tuple[tuple[Callable[[Said], int], int], ...] = field(init=False)
-    _fills: dict[Kind, tuple[int, ...]] = field(default_factory=dict)
+    fillings: Fillings = field(init=False)
 
     def __post_init__(self) -> None:
         conditions = self.conditions
@@ -153,6 +170,7 @@ class Plan:
             "limits": tuple(each.limit for each in conditions),
             "enforced_limits": tuple(each.limit if each.enforced else NEVER for each in conditions),
             "per_subject": tuple(index for index, each in enumerate(conditions) if each.rule.per_subject),
+            "fillings": Fillings(conditions),
             "counts_totals": any(not each.span and each.since < 0 for each in conditions),
             "may_be_lifted": any(part.lift_at is not None for part in self.hours),
             "places": _places(self.scopes),
@@ -162,12 +180,8 @@ class Plan:
             object.__setattr__(self, name, value)
 
     def fills(self, kind: Kind) -> tuple[int, ...]:
-        """Which conditions a ledger's entry of that kind fills; asked once per kind, not per entry."""
-        found = self._fills.get(kind)
-        if found is None:
-            found = tuple(index for index, condition in enumerate(self.conditions) if condition.rule.counts.holds(kind))
-            self._fills[kind] = found
-        return found
+        """Which conditions a ledger's entry of that kind fills."""
+        return self.fillings[kind]
 
     def permits(self, said: Sequence[Said]) -> bool:
         """The consent condition as a store checks it: nothing stands against the touch, and every need is surely met.

@@ -26,7 +26,8 @@ _by_instant = attrgetter("at")
 @dataclass(slots=True)
 class _Customer:
     entries: list[Entry] = field(default_factory=list)
-    instants: dict[Kind, list[int]] = field(default_factory=dict)  # of the entries, per kind: what is counted
+    instants: list[int] = field(default_factory=list)  # of the entries
+    kinds: Counter[Kind] = field(default_factory=Counter)  # of the entries
     by_id: dict[tuple[str | None, str], list[Entry]] = field(default_factory=dict)
     totals: Counter[Kind] = field(default_factory=Counter)
     said: dict[Scope, Said] = field(default_factory=dict)
@@ -34,16 +35,21 @@ class _Customer:
     profile: str = ""
 
     def insert(self, entry: Entry) -> None:
-        if not self.entries or entry.at >= self.entries[-1].at:
+        if not self.instants or entry.at >= self.instants[-1]:
             self.entries.append(entry)
+            self.instants.append(entry.at)
         else:
             insort(self.entries, entry, key=_by_instant)
-        insort(self.instants.setdefault(entry.kind, []), entry.at)
+            insort(self.instants, entry.at)
+        self.kinds[entry.kind] += 1
         self.by_id.setdefault((entry.kind.event, entry.id), []).append(entry)
 
     def remove(self, entry: Entry) -> None:
         self.entries.remove(entry)
-        self.instants[entry.kind].remove(entry.at)
+        self.instants.remove(entry.at)
+        self.kinds[entry.kind] -= 1
+        if not self.kinds[entry.kind]:
+            del self.kinds[entry.kind]
         key = (entry.kind.event, entry.id)
         self.by_id[key].remove(entry)
         if not self.by_id[key]:
@@ -54,6 +60,9 @@ class _Customer:
 
     def reservation(self, entry: Entry) -> Entry | None:
         return next((other for other in self.same_id(entry) if other.token == entry.token), None)
+
+    def kind_of_each(self) -> Iterator[Kind]:
+        return (entry.kind for entry in self.entries)
 
     def since(self, at: int) -> list[Entry]:
         return self.entries[bisect_left(self.entries, at, key=_by_instant) :]
@@ -88,7 +97,7 @@ class MemoryStore:
 
     def decide(self, asks: Sequence[Ask]) -> list[Facts | Stale]:
         with self._lock:
-            return [self._decide(ask) for ask in asks]
+            return list(map(self._decide, asks))
 
     def _decide(self, ask: Ask) -> Facts | Stale:
         customer = self._customers.get(ask.customer) or _Customer()
@@ -101,6 +110,8 @@ class MemoryStore:
             now,
             plan.starts(now),
             customer.instants,
+            customer.kinds,
+            customer.kind_of_each,
             customer.since,
             [Total(*total) for total in customer.totals.items()] if customer.totals else (),
             placed(ask.plan, customer.said),

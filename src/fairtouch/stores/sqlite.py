@@ -11,7 +11,7 @@ import json
 import sqlite3
 from bisect import insort
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
@@ -194,21 +194,20 @@ class SqliteStore:
         older = self._rows(connection, _SINCE, customer, at) if head.older >= at else []
         return older + [entry for entry in self._unpacked(connection, head) if entry.at >= at]
 
-    def _instants(self, connection: sqlite3.Connection, kept: _Kept, since: int) -> Mapping[Kind, Sequence[int]]:
+    def _counted(
+        self, connection: sqlite3.Connection, kept: _Kept, since: int
+    ) -> tuple[Sequence[int], Sequence[int], set[Kind]]:
+        """Of every entry since an instant, or more: the instants, the numbers of the kinds; and which kinds occur."""
+        head = kept.head
         try:
-            by_kind = kept.head.by_kind()
+            ats, numbers = head.ats(), head.numbers()
         except _NOT_OURS as error:
             raise _damage(error) from error
+        if head.older >= since:
+            rows = connection.execute(_INSTANTS, (kept.customer, since)).fetchall()
+            ats, numbers = (*(row[1] for row in rows), *ats), (*(row[0] for row in rows), *numbers)
         kinds = self._kinds
-        newest = {kinds.get(number) or self._kind(connection, number): ats for number, ats in by_kind.items()}
-        if kept.head.older < since:
-            return newest
-        found: dict[Kind, list[int]] = {}
-        for number, at in connection.execute(_INSTANTS, (kept.customer, since)):
-            found.setdefault(self._kind(connection, number), []).append(at)
-        for kind, ats in newest.items():
-            found.setdefault(kind, []).extend(ats)
-        return found
+        return ats, numbers, {kinds.get(number) or self._kind(connection, number) for number in set(numbers)}
 
     # Writing
 
@@ -287,11 +286,14 @@ class SqliteStore:
         may_be_known = entry.id and (head.older or head.mentions(entry.id))
         same_id = self._same_id(connection, head, customer, entry) if may_be_known else ()
         starts = plan.starts(now)
+        instants, numbers, kinds = self._counted(connection, kept, min(starts, default=now))
         facts = weigh(
             ask,
             now,
             starts,
-            self._instants(connection, kept, min(starts, default=now)),
+            instants,
+            kinds,
+            lambda: map(self._kinds.__getitem__, numbers),
             lambda since: self._since(connection, customer, head, since),
             self._totals(connection, ask) if plan.counts_totals else (),
             placed(plan, kept.said),

@@ -6,7 +6,7 @@ older than a full head moves to the table `entries`; everything in the head is n
 format is the file's, not this machine's: little-endian, lengths before texts, and a sum that a damaged row fails.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from struct import Struct
 from typing import Final, NamedTuple
 from zlib import crc32
@@ -50,23 +50,14 @@ class Head(NamedTuple):
         """The instant of the newest entry of the whole ledger; 0 without one."""
         return int.from_bytes(self.instants[-8:], "little") if self.instants else self.older
 
-    def by_kind(self) -> dict[int, Sequence[int]]:
-        """The instants per number of a kind, oldest first."""
-        _, instants, kinds, _ = self
-        number = len(instants) // 8
-        ats = _INSTANTS[number].unpack(instants)
-        if kinds == kinds[:4] * number:  # one kind alone, or none
-            return {_KINDS[1].unpack(kinds[:4])[0]: ats} if number else {}
-        found: dict[int, list[int]] = {}
-        for at, kind in zip(ats, _KINDS[number].unpack(kinds), strict=True):
-            found.setdefault(kind, []).append(at)
-        return {**found}
+    def numbers(self) -> tuple[int, ...]:
+        """The number of each entry's kind."""
+        return _KINDS[len(self.kinds) // 4].unpack(self.kinds)
 
     def entries(self, kind_of: Callable[[int], Kind]) -> list[Entry]:
         """All of it, oldest first. Raises ValueError for what fairtouch never wrote."""
         found, offset, details = [], 0, self.details
-        numbers = _KINDS[len(self.kinds) // 4].unpack(self.kinds)
-        for at, number in zip(self.ats(), numbers, strict=True):
+        for at, number in zip(self.ats(), self.numbers(), strict=True):
             lease_end, stage, *lengths = _lengths(details, offset)
             id_at = offset + _DETAIL.size
             token_at = id_at + lengths[3]

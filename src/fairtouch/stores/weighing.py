@@ -1,12 +1,13 @@
 """The comparison that the embedded stores make inside their atomic step.
 
 Rule 1: pure; the caller holds the lock or the transaction. Rule 2: it compares what the port's page says and nothing
-else: no policy. Rule 3: counting touches no entry: per kind the instants stand in order, so a condition costs one
-binary search, however long the ledger is; entries are read when a condition is full, or counts by subject.
+else: no policy.
+Rule 3: counting unpacks no entry: where all that a ledger holds fills the same conditions, each condition costs one
+binary search, however long the ledger is. Entries are read when a condition is full, or counts by subject.
 """
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from itertools import repeat
 from typing import Final
 
@@ -81,7 +82,9 @@ def weigh(  # noqa: PLR0917 - the whole of what a store reads, in the order in w
     ask: Ask,
     now: int,
     starts: Sequence[int],
-    instants: Mapping[Kind, Sequence[int]],
+    instants: Sequence[int],
+    kinds: Collection[Kind],
+    kind_of_each: Callable[[], Iterable[Kind]],
     since: Since,
     totals: Iterable[Total],
     said: tuple[Said, ...],
@@ -90,22 +93,20 @@ def weigh(  # noqa: PLR0917 - the whole of what a store reads, in the order in w
 ) -> Facts:
     """The facts, with the entry to insert when the slot may be taken.
 
-    `starts`: the plan's, for this now. `instants` per kind, oldest first, from the first that a condition counts on or
-    more; `same_id`: every entry of a touch under the ask's own id.
+    `starts`: the plan's, for this now. `instants`: of the ledger's entries, oldest first, from the first that a
+    condition counts on or more; `kinds`: those that occur among them; `same_id`: every entry of a touch under the
+    ask's own id.
     """
     plan, _, asked, take, _, seen = ask
-    counts = [0] * len(starts)
-    for kind, ats in instants.items():
-        number, fills = len(ats), plan.fills(kind)
-        if len(instants) == 1 and len(fills) == len(starts):  # nearly always; then at C's speed
-            counts = [number - place for place in map(bisect_left, repeat(ats), starts)]
-        else:
-            for index in fills:
-                counts[index] += number - bisect_left(ats, starts[index])
+    alike = set(map(plan.fillings.__getitem__, kinds))
+    if len(alike) == 1:
+        counts = _counts(alike.pop(), starts, instants)
+    else:
+        counts = _counts_apart(plan.fillings, starts, instants, kind_of_each) if alike else [0] * len(starts)
     if same_id or plan.per_subject or totals:
         _adjust(counts, ask, starts, since, totals, same_id)
     full = plan.full(counts)
-    touches = {index: _filling(ask, starts[index], since, index) for index in full}
+    touches = {index: _filling(ask, starts[index], since, index) for index in full} if full else {}
     held, held_by = holder(ask, same_id, now) if same_id else _NOBODY
     if held is Holder.OURS:
         return _tuple(Facts, (now, take, counts, touches, said, suppressed, held, held_by))
@@ -122,6 +123,30 @@ def weigh(  # noqa: PLR0917 - the whole of what a store reads, in the order in w
         entry = _tuple(Entry, (now, kind, subject, touch_id, token, stage, lease_end, address))
         return _tuple(Facts, (now, True, counts, touches, said, suppressed, held, entry))
     return _tuple(Facts, (now, False, counts, touches, said, suppressed, held, held_by))
+
+
+def _counts(fills: Sequence[int], starts: Sequence[int], instants: Sequence[int]) -> list[int]:
+    """How many of the instants each condition counts, where all of them fill the same."""
+    number = len(instants)
+    found = list(map(number.__sub__, map(bisect_left, repeat(instants), starts)))
+    return found if len(fills) == len(starts) else [found[i] if i in fills else 0 for i in range(len(starts))]
+
+
+def _counts_apart(
+    fillings: Mapping[Kind, Sequence[int]],
+    starts: Sequence[int],
+    instants: Sequence[int],
+    kind_of_each: Callable[[], Iterable[Kind]],
+) -> list[int]:
+    """The same where entries fill different conditions: those that fill the same are counted together."""
+    alike: dict[Sequence[int], list[int]] = {}
+    for at, kind in zip(instants, kind_of_each(), strict=True):
+        alike.setdefault(fillings[kind], []).append(at)
+    counts = [0] * len(starts)
+    for fills, some in alike.items():
+        for index in fills:
+            counts[index] += len(some) - bisect_left(some, starts[index])
+    return counts
 
 
 def _adjust(  # noqa: PLR0917 - what was counted, and what else is to be looked at
