@@ -3,7 +3,6 @@
 They are written through the public face: opt-ins by an import, touches by `reserve_many` under an injected clock.
 """
 
-import inspect
 import os
 import shutil
 import sys
@@ -37,12 +36,10 @@ def governing(
 
 
 def open_store(path: Path, durability: Durability) -> Store:
-    """The store for a file. One that does not know the word yet is as it is."""
+    """The store for a file."""
     from fairtouch.stores.sqlite import SqliteStore
 
-    if durability == "normal" and "synchronous" in inspect.signature(SqliteStore).parameters:
-        return SqliteStore(str(path), synchronous="normal")
-    return SqliteStore(str(path))
+    return SqliteStore(str(path), synchronous=durability)
 
 
 @contextmanager

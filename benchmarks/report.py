@@ -58,16 +58,17 @@ def table(rows: Sequence[Sequence[str]]) -> Iterator[str]:
 def rendered(group: Group, results: Results, machine: str) -> str:
     """A group's part of the report."""
     times = [("one call", "median", "lowest to highest")]
-    for name, metrics in results.items():
-        us = metrics["us"]
+    timed = {name: metrics["us"] for name, metrics in results.items() if "us" in metrics}
+    for name, us in timed.items():
         times.append((name, duration(median(us)), f"{duration(min(us))} to {duration(max(us))}"))
     ratios = [("compared", "median", "lowest to highest", "goal", "aim", "reached")]
     for line in group.lines:
         shown = values(line, results)
         value, spread = median(shown), f"{number(min(shown), '')} to {number(max(shown), line.unit)}"
         ratios.append((line.text, number(value, line.unit), spread, *goal_cells(line.goal, value)))
-    rounds = max(len(metrics["us"]) for metrics in results.values())
-    return "\n".join((*table(ratios), "", *table(times), "", f"{machine} Rounds: {rounds}."))
+    rounds = max(len(numbers) for metrics in results.values() for numbers in metrics.values())
+    second = (*table(times), "") if timed else ()
+    return "\n".join((*table(ratios), "", *second, f"{machine} Rounds: {rounds}."))
 
 
 def written(page: str, group: Group, text: str) -> str:

@@ -2,8 +2,8 @@
 
 from typing import Final
 
-import fairtouch
 from benchmarks.contest import Group
+from benchmarks.contestants.bytecodes import BYTECODES
 from benchmarks.contestants.front import FRONT
 from benchmarks.contestants.imports import IMPORTS
 from benchmarks.contestants.memory import MEMORY
@@ -11,7 +11,5 @@ from benchmarks.contestants.screening import SCREENING
 from benchmarks.contestants.sqlite import SQLITE, SQLITE_NORMAL
 
 GROUPS: Final[dict[str, Group]] = {
-    group.name: group
-    for group in (MEMORY, FRONT, SQLITE, SQLITE_NORMAL, SCREENING, IMPORTS)
-    if group is not FRONT or hasattr(fairtouch, "AsyncGovernor")
+    group.name: group for group in (MEMORY, BYTECODES, FRONT, SQLITE, SQLITE_NORMAL, SCREENING, IMPORTS)
 }
