@@ -41,3 +41,23 @@ def test_an_attempt_is_noticed() -> None:
     forgiven = "try:\n    import celery\nexcept ImportError:\n    pass\n"
 
     assert "celery" in attempts(WATCHED_IMPORT + forgiven)
+
+
+ASKED_FOR = """
+import sys, pydantic
+before = "asyncio" in sys.modules
+import fairtouch
+assert before == ("asyncio" in sys.modules)
+from fairtouch import AsyncGovernor
+assert "asyncio" in sys.modules
+try:
+    fairtouch.AsynchronousGovernor
+except AttributeError as error:
+    print(error)
+"""
+
+
+def test_asyncio_is_imported_when_it_is_asked_for() -> None:
+    """Programs without an event loop do not wait for one; a misspelt name is an error all the same."""
+    done = subprocess.run([sys.executable, "-I", "-c", ASKED_FOR], capture_output=True, text=True, check=True)
+    assert "module 'fairtouch' has no attribute 'AsynchronousGovernor'" == done.stdout.strip()

@@ -31,6 +31,7 @@ ROOMS = [
     "explaining",  #     a decision in plain words
     "decision",  #       plan + facts → Decision
     "clock",  #          the one place that reads the time
+    "finishing",  #      what was begun ends, whoever cancels
     "stores",  #         the protocol and those who keep it
     "asking",  #         touch → ask, answer → decision: what both fronts share
     "settling",  #       what became of a reservation
@@ -38,6 +39,7 @@ ROOMS = [
     "feedback",  #       what the customer did, and which of it suppresses
     "consent_files",  #  CSV rows → words
     "registers",  #      consents, suppressions, customers' own facts
+    "registers_async",  # their twins
     "governor",  #       the front
     "governor_async",  # its twin
     "pacing",  #         the speed that a provider allows

@@ -17,7 +17,7 @@ from typing import Any, Final, Literal, ParamSpec, Self, TypeVar, overload
 
 from fairtouch.addresses import normalize
 from fairtouch.asking import Asker, Question, as_touch, as_unverified, check_history, waves
-from fairtouch.bounds import BATCH_SIZE, NAME_LENGTH_MAX, TEXT_LENGTH_MAX
+from fairtouch.bounds import BATCH_SIZE, NAME_LENGTH_MAX, SCREEN_SIZE, TEXT_LENGTH_MAX
 from fairtouch.clock import Clock, injected_now, system_now
 from fairtouch.decision import Decision
 from fairtouch.digests import Digests
@@ -111,7 +111,7 @@ class Governor:
         return self._decide_one(as_touch(touch, fields), take=True)
 
     def check_many(self, touches: Iterable[Touch]) -> Generator[Decision]:
-        """Checks a stream of touches; results in input order. It reads 500 ahead, so an endless stream needs bounded
+        """Checks a stream of touches; results in input order. It reads 50 ahead, so an endless stream needs bounded
         memory.
         """
         return self._stream(touches, take=False)
@@ -126,7 +126,7 @@ class Governor:
 
     def _stream(self, touches: Iterable[Touch], *, take: bool) -> Generator[Decision]:
         source = iter(touches)
-        while batch := [as_touch(touch, {}) for touch in islice(source, BATCH_SIZE)]:
+        while batch := [as_touch(touch, {}) for touch in islice(source, BATCH_SIZE if take else SCREEN_SIZE)]:
             decisions = self._decide_batch(batch, take=take)
             try:
                 while decisions:
@@ -151,7 +151,7 @@ class Governor:
         now = None if self._clock is None else injected_now(self._clock)
         clock = system_now() if now is None else now
         questions = [self._asker.question(touch, take=take, clock=clock, now=now) for touch in touches]
-        self._conclude(questions, waves(questions), clock)
+        self._conclude(questions, waves(questions) if take else [questions], clock)
         return [question.decided() for question in questions]
 
     def _conclude(self, questions: Sequence[Question], waves: Iterable[list[Question]], clock: int) -> None:
@@ -190,7 +190,7 @@ class Governor:
             if entry is not None:
                 try:
                     self._store.release(question.ask.customer, entry, self._now())
-                except StoreUnavailable:
+                except FairtouchError:
                     _log.warning("a slot could not be given back; it stays taken, and is in doubt when its lease ends")
 
     def _tell(self, decision: Decision) -> None:

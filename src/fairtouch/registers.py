@@ -117,7 +117,8 @@ class ConsentRegister:
         self._policy.check_scope(*scope)
         instant = None if at is None else to_ms(at)
         text = evidence_text(evidence)
-        kept = self._store.say([Utterance(self._customer(customer), scope, word, instant, text)], self._now())[0]
+        words = [Utterance(self._customer(customer), scope, word, instant, text)]
+        kept = self._store.say(words, self._now())[0]
         if kept is None:
             raise TouchError(f"at={at} lies in the future; nothing was recorded")
         return ConsentEvent(word, scope, from_ms(kept), dict(evidence or {}))

@@ -1,14 +1,17 @@
 """What a user's type checker sees: never run, only checked (make types)."""
 
+from collections.abc import AsyncIterator
+from contextlib import aclosing
 from datetime import datetime
 from pathlib import Path
 from typing import Any, assert_type
 
-from fairtouch import Decision, Governor, Outcome, Policy, Reason, Reservation, Touch
+from fairtouch import AsyncGovernor, Decision, Governor, Outcome, Policy, Reason, Reservation, Touch
 from fairtouch.consent import ConsentEvent, ConsentStatus
 from fairtouch.facts import LedgerEntry
 from fairtouch.profile import Profile
 from fairtouch.settling import Settled
+from fairtouch.stores.sqlite_async import AsyncSqliteStore
 
 
 def verbs(governor: Governor, at: datetime) -> None:
@@ -56,6 +59,49 @@ def guards(governor: Governor) -> None:
         return await send_later("ada", 47)
 
     assert main
+
+
+async def verbs_awaited(governor: AsyncGovernor, at: datetime) -> None:
+    """Every verb of the asynchronous governor has the same type, awaited."""
+    decision = await governor.reserve("ada", channel="email", topic="newsletter")
+    assert_type(decision, Decision)
+    if decision.reservation is not None:
+        assert_type(await governor.confirm(decision.reservation), Settled)
+    async with governor.touch(Touch("ada", channel="email")) as inside:
+        assert_type(inside, Decision)
+    assert_type(await governor.consent.opt_in("ada", channel="email", at=at), ConsentEvent)
+    assert_type(await governor.consent.status("ada", channel="email"), ConsentStatus)
+    assert_type(await governor.customers.set("ada", timezone="Europe/Paris"), Profile)
+    assert_type(await governor.suppressions.contains("ada@example.org", "email"), bool)
+    assert_type(await governor.history("ada"), list[LedgerEntry])
+    assert_type(await governor.feedback("reply", customer="ada", channel="email"), bool)
+
+    async def stream() -> AsyncIterator[Touch]:
+        yield Touch("ada", channel="sms")
+
+    assert_type([each async for each in governor.check_many([Touch("ada", channel="sms")])], list[Decision])
+    async with aclosing(governor.reserve_many(stream())) as decisions:
+        assert_type([each async for each in decisions], list[Decision])
+    async with AsyncGovernor(governor.policy, AsyncSqliteStore("touches.db")) as another:
+        assert_type(another, AsyncGovernor)
+
+
+async def guards_awaited(governor: AsyncGovernor) -> None:
+    """A guarded coroutine function keeps its parameters and its result."""
+
+    def to_touch(customer: str, issue: int) -> Touch:
+        return Touch(customer, channel="email", id=f"news-{issue}")
+
+    @governor.guard(to_touch)
+    async def send(customer: str, issue: int) -> bool:
+        return bool(customer and issue)
+
+    @governor.guard(to_touch, on_refused="skip")
+    async def send_or_skip(customer: str, issue: int) -> bool:
+        return bool(customer and issue)
+
+    assert_type(await send("ada", issue=47), bool)
+    assert_type(await send_or_skip("ada", issue=47), Any)
 
 
 def policies(path: Path) -> Policy:

@@ -19,7 +19,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from fairtouch import Decision, Governor, Policy
+from fairtouch import AsyncGovernor, Decision, Governor, Policy
 
 SPAWN = multiprocessing.get_context("spawn")
 PARTIES = 8
@@ -34,8 +34,17 @@ _LINE: dict[str, Any] = {}  # what this process was given when its crew was made
 
 def govern(url: str, sections: Sections, **options: Any) -> Governor:
     """A governor for a policy given as sections."""
-    policy = {"name": "workers", "customer": {"timezones": ["UTC"]}, **sections}
-    return Governor(Policy.model_validate(policy), url, **options)
+    return Governor(worded(sections), url, **options)
+
+
+def govern_async(url: str, sections: Sections, **options: Any) -> AsyncGovernor:
+    """The same, asynchronous."""
+    return AsyncGovernor(worded(sections), url, **options)
+
+
+def worded(sections: Sections) -> Policy:
+    """The policy of some sections."""
+    return Policy.model_validate({"name": "workers", "customer": {"timezones": ["UTC"]}, **sections})
 
 
 def codes(decision: Decision) -> list[str]:

@@ -1,12 +1,13 @@
 """Workers that contest the same slots: four nested caps, of which another one binds each customer."""
 
+import asyncio
 import random
 from collections import Counter
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from fairtouch import Decision, FairtouchError, Governor, Touch
-from tests.workers import Ready, Sections, answer, govern, in_two_threads, used
+from fairtouch import AsyncGovernor, Decision, FairtouchError, Governor, Touch
+from tests.workers import Ready, Sections, answer, govern, govern_async, in_two_threads, used
 
 CUSTOMERS = 1_000
 TIGHTEST = (3, 5, 8, 12)
@@ -117,3 +118,58 @@ def contest_in_process_of_threads(ready: Ready, number: int, url: str, sections:
     """`contest` in two threads that share the process's governor."""
     with govern(url, sections) as governor:
         return sum(in_two_threads(ready, number, contest, governor, tries), Tally())
+
+
+TASKS = 20
+
+
+async def contest_in_tasks(ready: Ready, number: int, url: str, sections: Sections, tries: int) -> Tally:
+    """`contest` in tasks of one event loop, which share an asynchronous governor and the work."""
+    dice, tally = random.Random(number), Tally()
+    order = list(range(CUSTOMERS)) * tries
+    dice.shuffle(order)
+    ready()
+    async with govern_async(url, sections) as governor, asyncio.TaskGroup() as group:
+        for task in range(TASKS):
+            group.create_task(_work(governor, order[task::TASKS], random.Random(number * TASKS + task), tally))
+    return tally
+
+
+async def _work(governor: AsyncGovernor, order: list[int], dice: random.Random, tally: Tally) -> None:
+    for customer in order:
+        try:
+            await _attempt_async(governor, customer, dice, tally)
+        except FairtouchError as error:
+            tally.errors.append(repr(error))
+
+
+async def _attempt_async(governor: AsyncGovernor, customer: int, dice: random.Random, tally: Tally) -> None:
+    decision = await _reserve_async(governor, customer, tally)
+    if decision.reservation is not None and dice.random() < 0.1:
+        await governor.release(decision.reservation)
+        tally.kept[customer] -= 1
+        tally.released += 1
+        decision = await _reserve_async(governor, customer, tally)
+    if decision.reservation is not None and dice.random() < 0.5:
+        await governor.confirm(decision.reservation)
+
+
+async def _reserve_async(governor: AsyncGovernor, customer: int, tally: Tally) -> Decision:
+    decision = await governor.reserve(touch_for(customer))
+    tally.kept[customer] += decision.allowed
+    tally.answers[answer(decision)] += 1
+    return decision
+
+
+def contest_in_process_of_tasks(ready: Ready, number: int, url: str, sections: Sections, tries: int) -> Tally:
+    """`contest_in_tasks`, in an event loop of the process's own."""
+    return asyncio.run(contest_in_tasks(ready, number, url, sections, tries))
+
+
+def contest_in_process_somehow(ready: Ready, number: int, url: str, sections: Sections, tries: int) -> Tally:
+    """In one thread, in two that share the work, or in tasks: each of three processes does it another way."""
+    if number % 3 == 0:
+        return contest_in_process(ready, number, url, sections, tries)
+    if number % 3 == 1:
+        return contest_in_process_of_threads(ready, number, url, sections, tries // 2)
+    return contest_in_process_of_tasks(ready, number, url, sections, tries)

@@ -3,18 +3,22 @@
 Each runs in a new process of one thread: a fork copies one thread only, and the locks that others held.
 """
 
+import asyncio
 import multiprocessing
 import os
 import random
 import signal
 import sys
 import traceback
+from collections import Counter
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from typing import Any, Literal
 
-from fairtouch import Governor
-from tests.workers import PATIENCE, Sections, govern
+from fairtouch import AsyncGovernor, Governor, Touch
+from tests.in_a_loop import InALoop
+from tests.workers import PATIENCE, Sections, govern, govern_async
 
 FORK = multiprocessing.get_context("fork")
 
@@ -127,3 +131,74 @@ def _child(governor: Governor, theirs: Connection) -> None:
     theirs.recv()
     governor.consent.opt_out("after the parent", category="marketing")
     theirs.send("acknowledged")
+
+
+@dataclass
+class Share:
+    """What one process of a family did: so many operations; what it was told of others; its slots per customer."""
+
+    operations: int = 0
+    crossed: list[str] = field(default_factory=list)
+    kept: Counter[str] = field(default_factory=Counter)
+
+
+def mind_ones_own(governor: Any, name: str, shared: int, operations: int) -> Share:
+    """So many operations, three in four for customers of one's own, the others for those that all contest.
+
+    Whatever the governor says about one's own customers must be about these: their touches, and not another's.
+    """
+    dice, share = random.Random(name), Share()
+    while share.operations < operations:
+        own = dice.random() < 0.75
+        customer = f"{name}-{dice.randrange(100)}" if own else f"customer-{dice.randrange(shared)}"
+        touch = Touch(customer, channel="email", id=f"{customer}/{name}/{share.operations}", campaign=name)
+        decision = governor.reserve(touch)
+        share.kept[customer] += decision.allowed
+        told = [entry.id for check in decision.checks for entry in check.touches]
+        if decision.reservation is not None and dice.random() < 0.5:
+            governor.confirm(decision.reservation)
+            share.operations += 1
+        told += [entry.id for entry in governor.history(customer)]
+        share.operations += 2
+        belonging = f"{customer}/{name}/" if own else f"{customer}/"
+        share.crossed += [each for each in told if not each.startswith(belonging)]
+        if own and share.kept[customer] != len(governor.history(customer)):
+            share.crossed.append(customer)
+    return share
+
+
+def mind_ones_own_in_a_loop(governor: AsyncGovernor, name: str, shared: int, operations: int) -> Share:
+    """The same through an asynchronous governor, in an event loop of this process's own."""
+    with asyncio.Runner() as runner:
+        return mind_ones_own(InALoop(governor, runner), name, shared, operations)
+
+
+def preloading(url: str, sections: Sections, shared: int, operations: int) -> tuple[list[int], list[Share]]:
+    """A server that loads the application, uses it, and forks its workers, as gunicorn's preload and Celery do.
+
+    Four children, two of which use the asynchronous governor that was made before the fork, and the parent. One child
+    ends early and is replaced.
+    """
+    with govern(url, sections) as governor:
+        awaited = govern_async(url, sections)
+        shares = [
+            mind_ones_own(governor, "before", shared, operations // 5),
+            mind_ones_own_in_a_loop(awaited, "before in a loop", shared, operations // 5),
+        ]
+        ours, theirs = FORK.Pipe(duplex=False)
+        lock = FORK.Lock()
+
+        def work(mind: Callable[..., Share], through: Any, name: str, count: int) -> None:
+            share = mind(through, name, shared, count)
+            with lock:
+                theirs.send(share)
+
+        ways = [(mind_ones_own, governor), (mind_ones_own_in_a_loop, awaited)] * 2
+        early = forked(work, *ways[0], "early", operations // 5)
+        left, shares = joined([early]), [*shares, ours.recv()]
+        children = [forked(work, *way, f"child {number}", operations) for number, way in enumerate(ways)]
+        shares.append(mind_ones_own(governor, "parent", shared, operations))
+        shares += [ours.recv() for _ in children]
+        left += joined(children)
+        asyncio.run(awaited.close())
+        return left, shares

@@ -40,6 +40,8 @@ class AsyncSqliteStore(Awaited):
         return await in_thread(lambda: verb(self._opened()))
 
     def _opened(self) -> SqliteStore:
+        if self._store is not None:
+            return self._store
         with self._gate:
             if self._store is None:
                 if self._is_closed:
