@@ -12,20 +12,19 @@ import sqlite3
 from bisect import insort
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from operator import attrgetter
-from struct import error as StructError  # noqa: N812 - it is one
 from typing import Any, Final, cast, get_args
 
 from fairtouch.clock import system_now
-from fairtouch.consent import NOTHING, Said, Scope, Word, merge
+from fairtouch.consent import Said, Scope
 from fairtouch.errors import StoreError
 from fairtouch.facts import Ask, Entry, Facts, Holder, Stage, Stale, SuppressionCause, Total
 from fairtouch.instants import INSTANT_MAX
+from fairtouch.stores import sqlite_registers as registers
 from fairtouch.stores.port import WRITTEN_OTHERWISE, Recorded, Settlement, Spoken, Utterance
-from fairtouch.stores.sqlite_connections import Connections, Synchronous
+from fairtouch.stores.sqlite_connections import NOT_OURS, Connections, Synchronous, damage, understood
 from fairtouch.stores.sqlite_heads import EMPTY, Head, head_of, packed
 from fairtouch.stores.weighing import holder, placed, recordable, stamped, weigh
 from fairtouch.touch import Kind
@@ -56,22 +55,6 @@ _ADD_TOTAL: Final = """
     INSERT INTO totals (customer, kind, count) VALUES (?, ?, ?)
     ON CONFLICT (customer, kind) DO UPDATE SET count = count + excluded.count
 """
-_SAID: Final = (
-    "SELECT category, channel, topic, opted_in, confirmed, opted_out, requested FROM consents WHERE customer = ?"
-)
-_SAY: Final = "INSERT OR REPLACE INTO consents VALUES (?,?,?,?,?,?,?,?)"
-_BOUND: Final = "SELECT fingerprint, keep FROM namespaces WHERE namespace = ?"
-_BIND: Final = """
-    INSERT INTO namespaces VALUES (?1, ?2, ?3)
-    ON CONFLICT (namespace) DO UPDATE SET keep = excluded.keep WHERE fingerprint = excluded.fingerprint
-"""
-_LAST_WORD: Final = """
-    SELECT coalesce(max(max(opted_in, confirmed, opted_out, requested)), 0) FROM consents WHERE customer = ?
-"""
-_SPOKEN: Final = "SELECT category, channel, topic, word, at, evidence FROM spoken WHERE customer = ? ORDER BY at, rowid"
-_PROFILE: Final = "SELECT profile FROM profiles WHERE customer = ?"
-_SUPPRESSED: Final = "SELECT cause FROM suppressions WHERE address = ?"
-_HEAR: Final = "INSERT OR IGNORE INTO suppression_events VALUES (?, ?, ?)"
 _HEADS_AFTER: Final = """
     SELECT customer, older, instants, kinds, details, sum FROM heads WHERE customer > ? ORDER BY customer LIMIT 500
 """
@@ -86,7 +69,6 @@ _PRUNE: Final = "DELETE FROM entries WHERE customer > ? AND customer <= ? AND at
 Row = tuple[int, int, str | None, str, bytes, int, int, bytes | None]
 
 _by_instant = attrgetter("at")
-_NOT_OURS: Final = (ValueError, TypeError, LookupError, StructError)
 
 
 @dataclass(slots=True)
@@ -118,9 +100,9 @@ class SqliteStore:
 
     def bind(self, namespace: bytes, fingerprint: bytes, keep: int) -> None:
         key = namespace.hex()
-        known = self._connections.read(lambda connection: connection.execute(_BOUND, (key,)).fetchone())
+        known = self._connections.read(registers.bound, key)
         if known is None or (known[0] == fingerprint and known[1] != keep):
-            known = self._connections.write_through(_bind, key, fingerprint, keep)
+            known = self._connections.write_through(registers.bind, key, fingerprint, keep)
         if known[0] != fingerprint:
             raise StoreError(WRITTEN_OTHERWISE)
 
@@ -146,7 +128,7 @@ class SqliteStore:
                 raise StoreError(
                     "the table of kinds lost a row that ledgers refer to; restore the file. Nothing was recorded"
                 )
-            with _understood():
+            with understood():
                 channel, category, topic, campaign, tags, event = json.loads(row[0])
                 kind = self._kinds[number] = Kind(channel, category, topic, campaign, tuple(tags), event)
                 self._kind_ids[kind] = number
@@ -155,7 +137,7 @@ class SqliteStore:
     # Reading
 
     def _rows(self, connection: sqlite3.Connection, query: str, *values: object) -> list[Entry]:
-        with _understood():
+        with understood():
             return [self._entry(connection, row) for row in connection.execute(query, values)]
 
     def _entry(self, connection: sqlite3.Connection, row: Row) -> Entry:
@@ -165,7 +147,7 @@ class SqliteStore:
         return Entry(at, self._kind(connection, kind), subject, touch_id, token, Stage(stage), end, address)
 
     def _unpacked(self, connection: sqlite3.Connection, head: Head) -> list[Entry]:
-        with _understood():
+        with understood():
             return head.entries(lambda number: self._kind(connection, number))
 
     def _kept(self, connection: sqlite3.Connection, keys: Sequence[tuple[bytes, bytes | None]]) -> list[_Kept]:
@@ -201,8 +183,8 @@ class SqliteStore:
         head = kept.head
         try:
             ats, numbers = head.ats(), head.numbers()
-        except _NOT_OURS as error:
-            raise _damage(error) from error
+        except NOT_OURS as error:
+            raise damage(error) from error
         if head.older >= since:
             rows = connection.execute(_INSTANTS, (kept.customer, since)).fetchall()
             ats, numbers = (*(row[1] for row in rows), *ats), (*(row[0] for row in rows), *numbers)
@@ -338,7 +320,7 @@ class SqliteStore:
             self._insert(connection, customer, head, sent, is_new=head is EMPTY)
         elif found.stage is Stage.RESERVED:
             self._replace(connection, customer, found, found._replace(stage=Stage.CONFIRMED))
-        said = _said(connection, customer, scopes)
+        said = registers.said(connection, customer, scopes)
         return Settlement(now, found.stage if found else None, (found or entry).lease_end, said)
 
     def release(self, customer: bytes, entry: Entry, now: int | None) -> Settlement:
@@ -414,55 +396,35 @@ class SqliteStore:
     # Consents, suppressions, profiles
 
     def say(self, utterances: Sequence[Utterance], now: int | None) -> list[int | None]:
-        return self._connections.write_through(_say_all, utterances, now)
+        return self._connections.write_through(registers.say_all, utterances, now)
 
     def said(self, customer: bytes, scopes: Sequence[Scope | None], now: int | None) -> tuple[int, tuple[Said, ...]]:
-        return system_now() if now is None else now, self._connections.read(_said, customer, scopes)
+        return system_now() if now is None else now, self._connections.read(registers.said, customer, scopes)
 
     def spoken(self, customer: bytes) -> list[Spoken]:
-        return self._connections.read(_spoken, customer)
+        return self._connections.read(registers.spoken, customer)
 
     def suppress(self, address: bytes, cause: SuppressionCause, event_id: str | None, now: int | None) -> bool:
-        return self._connections.write_through(_suppress, address, cause, event_id, now)
+        return self._connections.write_through(registers.suppress, address, cause, event_id, now)
 
     def unsuppress(self, address: bytes) -> bool:
-        return self._connections.write_through(
-            lambda connection: connection.execute("DELETE FROM suppressions WHERE address = ?", (address,)).rowcount > 0
-        )
+        return self._connections.write_through(registers.unsuppress, address)
 
     def suppressed(self, address: bytes) -> SuppressionCause | None:
-        row = self._connections.read(lambda connection: connection.execute(_SUPPRESSED, (address,)).fetchone())
-        return cast("SuppressionCause", row[0]) if row else None
+        return self._connections.read(registers.suppressed, address)
 
     def profile(self, customer: bytes) -> str:
-        return self._connections.read(_profile, customer)
+        return self._connections.read(registers.profile, customer)
 
     def replace_profile(self, customer: bytes, old: str, new: str) -> bool:
-        return self._connections.write_through(_replace_profile, customer, old, new)
-
-
-@contextmanager
-def _understood() -> Iterator[None]:
-    """Around reading rows: what fairtouch never wrote is damage, and is never guessed at."""
-    try:
-        yield
-    except _NOT_OURS as error:
-        raise _damage(error) from error
-
-
-def _damage(error: Exception) -> StoreError:
-    return StoreError(f"a row holds what fairtouch never wrote ({error}); restore the file. Nothing was recorded")
+        return self._connections.write_through(registers.replace_profile, customer, old, new)
 
 
 def _trusted(columns: Sequence[Any]) -> Head:
     try:
         return head_of(*columns)
-    except _NOT_OURS as error:
-        raise _damage(error) from error
-
-
-def _key(scope: Scope) -> tuple[str, str, str]:
-    return scope.category or "", scope.channel or "", scope.topic or ""
+    except NOT_OURS as error:
+        raise damage(error) from error
 
 
 def _now(head: Head, now: int | None) -> int:
@@ -472,12 +434,6 @@ def _now(head: Head, now: int | None) -> int:
 def _head(connection: sqlite3.Connection, customer: bytes) -> Head:
     row = connection.execute(_HEAD, (customer,)).fetchone()
     return _trusted(row) if row else EMPTY
-
-
-def _bind(connection: sqlite3.Connection, key: str, fingerprint: bytes, keep: int) -> tuple[bytes, int]:
-    connection.execute(_BIND, (key, fingerprint, keep))
-    row: tuple[bytes, int] = connection.execute(_BOUND, (key,)).fetchone()
-    return row
 
 
 def _number_of(connection: sqlite3.Connection, spelling: str) -> int:
@@ -492,56 +448,3 @@ def _longest_keep(connection: sqlite3.Connection) -> int:
 def _complete_since(connection: sqlite3.Connection) -> int:
     row = connection.execute("SELECT value FROM meta WHERE key = 'complete_since'").fetchone()
     return int(row[0]) if row else 0
-
-
-def _said(connection: sqlite3.Connection, customer: bytes, scopes: Sequence[Scope | None]) -> tuple[Said, ...]:
-    said = {(row[0], row[1], row[2]): Said(*row[3:]) for row in connection.execute(_SAID, (customer,))}
-    return tuple(said.get(_key(scope), NOTHING) if scope is not None else NOTHING for scope in scopes)
-
-
-def _say_all(connection: sqlite3.Connection, utterances: Sequence[Utterance], now: int | None) -> list[int | None]:
-    clock = system_now() if now is None else now
-    if any(word.at is not None and word.at > clock for word in utterances):
-        return [None if word.at is not None and word.at > clock else word.at for word in utterances]
-    return [_say(connection, word, clock) for word in utterances]
-
-
-def _say(connection: sqlite3.Connection, word: Utterance, now: int) -> int:
-    key = _key(word.scope)
-    said = _said(connection, word.customer, [word.scope])[0]
-    at = max(now, connection.execute(_LAST_WORD, (word.customer,)).fetchone()[0] + 1) if word.at is None else word.at
-    connection.execute(_SAY, (word.customer, *key, *merge(said, word.word, at)))
-    connection.execute(
-        "INSERT OR IGNORE INTO spoken VALUES (?,?,?,?,?,?,?)", (word.customer, at, *key, word.word, word.evidence)
-    )
-    return at
-
-
-def _spoken(connection: sqlite3.Connection, customer: bytes) -> list[Spoken]:
-    with _understood():
-        return [
-            Spoken(Scope(category or None, channel or None, topic or None), Word(word), at, evidence)
-            for category, channel, topic, word, at, evidence in connection.execute(_SPOKEN, (customer,))
-        ]
-
-
-def _suppress(
-    connection: sqlite3.Connection, address: bytes, cause: SuppressionCause, event_id: str | None, now: int | None
-) -> bool:
-    at = system_now() if now is None else now
-    if event_id is not None and not connection.execute(_HEAR, (address, event_id, at)).rowcount:
-        return False
-    added = connection.execute("INSERT OR IGNORE INTO suppressions VALUES (?, ?, ?)", (address, cause, at))
-    return added.rowcount > 0
-
-
-def _profile(connection: sqlite3.Connection, customer: bytes) -> str:
-    row = connection.execute(_PROFILE, (customer,)).fetchone()
-    return row[0] if row else ""
-
-
-def _replace_profile(connection: sqlite3.Connection, customer: bytes, old: str, new: str) -> bool:
-    if _profile(connection, customer) != old:
-        return False
-    connection.execute("INSERT OR REPLACE INTO profiles VALUES (?, ?)", (customer, new))
-    return True

@@ -16,9 +16,11 @@ import sqlite3
 import threading
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
+from struct import error as StructError  # noqa: N812 - it is one
 from typing import Any, Concatenate, Final, Literal, ParamSpec, TypeVar
 
 from fairtouch.clock import seconds_running
@@ -298,3 +300,21 @@ def patiently(call: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
 
 def _is_busy(error: sqlite3.OperationalError) -> bool:
     return error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+
+
+NOT_OURS: Final = (ValueError, TypeError, LookupError, StructError)
+"""What reading a row raises that fairtouch never wrote."""
+
+
+@contextmanager
+def understood() -> Iterator[None]:
+    """Around reading rows: what fairtouch never wrote is damage, and is never guessed at."""
+    try:
+        yield
+    except NOT_OURS as error:
+        raise damage(error) from error
+
+
+def damage(error: Exception) -> StoreError:
+    """What to raise instead."""
+    return StoreError(f"a row holds what fairtouch never wrote ({error}); restore the file. Nothing was recorded")
