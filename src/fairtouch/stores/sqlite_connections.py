@@ -35,9 +35,7 @@ Synchronous = Literal["full", "normal"]
 VERSION: Final = 2
 _APPLICATION_ID: Final = 0x66546368  # "fTch"
 _BUSY_SECONDS: Final = 5.0
-_NAP_SECONDS: Final = (
-    0.0005  # the longest first wait for another process: shorter ones waste the processor, longer
-)
+_NAP_SECONDS: Final = 0.0005  # the longest first wait for another process: shorter ones waste the processor, longer
 _NAP_SECONDS_MAX: Final = 0.005  # ones make tails (benchmarks/, "sqlite", 4 processes; 0.1 to 2 ms were tried)
 _DAMAGED: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 _NOTHING: Final = "nothing was recorded"
