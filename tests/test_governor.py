@@ -102,6 +102,21 @@ def test_an_observer_that_fails_changes_no_decision(govern, caplog):
     assert "an observer of decisions failed" in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("period", "used"), [("calendar day", 2), ("3 calendar days", 4), ("calendar week", 4), ("calendar month", 2)]
+)
+def test_a_clock_set_back_over_midnight_counts_that_days_dates(govern, period, used):
+    """A plan made for today is not used for yesterday: the dates that end yesterday begin a day earlier."""
+    governor, clock = govern(
+        {"customer": {"timezones": ["UTC"]}, "caps": {"few": {"limit": f"9 per {period}"}}}, start=MONDAY_NOON
+    )
+    for days in range(-3, 1):
+        governor.record("ada", MONDAY_NOON + timedelta(days=days), channel="email")
+    governor.check("ada", channel="email")
+    clock.set(MONDAY_NOON - timedelta(days=1))
+    assert used == governor.check("ada", channel="email").checks[-1].used
+
+
 HOURS = {"decent": {"open": {"mon-sun": "09:00-20:00"}, "lifted_by": {"topic": "any-hour"}}}
 LIFTED = {"customer": {"timezones": ["UTC"]}, "quiet_hours": HOURS}
 

@@ -8,7 +8,7 @@ right? `leaves_out(at, zone)`: from which instant on is a touch made at `at` no 
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from functools import lru_cache
 from typing import Final, Literal, assert_never
@@ -40,10 +40,11 @@ _PERIOD: Final = re.compile(r"(?:(\d{1,7}) +)?(?:(calendar) +)?([a-z]+?)s?", re.
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """The instants from `start` on that a period looks at; the answer holds for every now before `end`."""
+    """The instants from `start` on that a period looks at; the answer holds for every now in [since, end)."""
 
     start: int
     end: int
+    since: int = field(default=-NEVER, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,7 @@ class Rolling:
     needs_zone = False
 
     def window(self, at: int, zone: str | None) -> Window:  # noqa: ARG002 - one shape for every period
-        return Window(at - self.span + 1, NEVER)
+        return Window(at - self.span + 1, NEVER, at)
 
     def leaves_out(self, at: int, zone: str | None) -> int:  # noqa: ARG002
         return at + self.span
@@ -78,7 +79,8 @@ class Calendar:
     def window(self, at: int, zone: str | None) -> Window:
         assert zone is not None  # noqa: S101 - the plan refuses earlier when no zone is known
         first, following = calendar_days(self.unit, self.week_starts, local_day(zone, at))
-        return Window(day_start(zone, first), day_start(zone, following))
+        start = day_start(zone, first)
+        return Window(start, day_start(zone, following), start)
 
     def leaves_out(self, at: int, zone: str | None) -> int:
         return self.window(at, zone).end
@@ -99,7 +101,8 @@ class Dates:
     def window(self, at: int, zone: str | None) -> Window:
         assert zone is not None  # noqa: S101 - the plan refuses earlier when no zone is known
         today = local_day(zone, at)
-        return Window(day_start(zone, dates_on(zone, today, 1 - self.days)), day_start(zone, today + 1))
+        start = day_start(zone, dates_on(zone, today, 1 - self.days))
+        return Window(start, day_start(zone, today + 1), day_start(zone, today))
 
     def leaves_out(self, at: int, zone: str | None) -> int:
         assert zone is not None  # noqa: S101
@@ -118,7 +121,7 @@ class Lifetime:
     needs_zone = False
 
     def window(self, at: int, zone: str | None) -> Window:  # noqa: ARG002
-        return Window(-NEVER, NEVER)
+        return Window(-NEVER, NEVER, -NEVER)
 
     def leaves_out(self, at: int, zone: str | None) -> int:  # noqa: ARG002
         return NEVER

@@ -50,7 +50,8 @@ class Condition:
     """One comparison that the store makes atomically: fewer than `limit` of what the rule counts, at or after the
     start.
 
-    The start is the store's now - `span` + 1 when `span` is set (a rolling period), else `since`.
+    The start is the store's now - `span` + 1 when `span` is set (a rolling period), else `since`, which is right for
+    every now in [valid_from, until).
     """
 
     rule: CapRule
@@ -60,6 +61,7 @@ class Condition:
     until: int
     limit: int
     enforced: bool
+    valid_from: int = -NEVER
 
     def start(self, now: int) -> int:
         """The first instant that is counted."""
@@ -331,7 +333,7 @@ class _Drawing:
                 continue
             for zone in self.zones if rule.period.needs_zone else (None,):
                 window = rule.period.window(self.at, zone)
-                yield Condition(rule, zone, 0, window.start, window.end, limit, enforced)
+                yield Condition(rule, zone, 0, window.start, window.end, limit, enforced, window.since)
 
     def _scopes(self) -> Iterator[Scope | None]:
         kind = self.shape.kind
@@ -349,7 +351,8 @@ class _Drawing:
         rules: list[Rule] = [*self.caps, *self.consents, *(part.rule for part in self.hours)]
         edges = [edge for rule in rules for edge in (rule.effective_from, rule.effective_until)]
         edges += [edge for span in spans for edge in span]
-        edges += [edge for condition in conditions if not condition.span for edge in (condition.since, condition.until)]
+        calendar = [condition for condition in conditions if not condition.span]
+        edges += [edge for condition in calendar for edge in (condition.valid_from, condition.until)]
         since = max((edge for edge in edges if edge <= self.at), default=-NEVER) if is_open else self.at
         return since, min([self.at + _PLAN_AGE_MAX, *(edge for edge in edges if edge > self.at)])
 
