@@ -23,7 +23,8 @@ ROOMS = [
     "consent",  #        what the customer said
     "profile",  #        what is known of a customer
     "policy",  #         what is fair
-    "plan",  #           policy + touch → conditions
+    "plan",  #           conditions, and what a store compares with
+    "planning",  #       policy + touch → plan
     "facts",  #          what a store is asked, and what it answers
     "checks",  #         plan + facts → every rule, passed or not
     "waiting",  #        plan + facts → next_allowed_at

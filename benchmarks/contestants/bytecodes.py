@@ -20,7 +20,7 @@ from benchmarks.timing import Call
 CUSTOMERS: Final = 20
 ROOMS: Final = {
     "making the touch": ("touch.py",),
-    "asking: digest, plan, id and token": ("asking.py", "digests.py", "clock.py"),
+    "asking: digest, plan, id and token": ("asking.py", "planning.py", "digests.py", "clock.py"),
     "the plan's comparisons, twice": ("plan.py",),
     "the store's step": ("memory.py", "weighing.py"),
     "judging again, and the decision": ("checks.py", "decision.py"),

@@ -17,7 +17,7 @@ from fairtouch.digests import Digests
 from fairtouch.errors import IdConflict, PolicyError, StoreError, TouchError
 from fairtouch.facts import Ask, Entry, Facts, Holder, Stage, Stale
 from fairtouch.instants import DAY, SECOND, from_ms, to_ms
-from fairtouch.plan import Planner
+from fairtouch.planning import Planner
 from fairtouch.policy import Policy
 from fairtouch.records import DecisionRecord, Outcome, Reservation
 from fairtouch.touch import Touch

@@ -224,9 +224,10 @@ def _caps(ask: Ask, facts: Facts, *, briefly: bool) -> Iterator[Check]:
         chosen = tightest.get(condition.rule)
         if condition.rule.in_force(facts.now) and (chosen is None or facts.counts[index] > facts.counts[chosen]):
             tightest[condition.rule] = index
+    starts = ask.plan.starts(facts.now)
     for rule, index in tightest.items():
         entries = () if briefly else fullest(rule, facts.touches.get(index, ()), ask.entry.subject)
-        yield _cap(rule, ask.plan.conditions[index], facts, facts.counts[index], entries)
+        yield _cap(rule, ask.plan.conditions[index], starts[index], facts.counts[index], entries)
     for rule in ask.plan.zoneless:
         if rule.in_force(facts.now):
             message = "counts by the customer's own dates, and no time zone is known for the customer"
@@ -240,8 +241,7 @@ def _caps(ask: Ask, facts: Facts, *, briefly: bool) -> Iterator[Check]:
             )
 
 
-def _cap(rule: CapRule, condition: Condition, facts: Facts, used: int, entries: Sequence[Entry]) -> Check:
-    start = condition.start(facts.now)
+def _cap(rule: CapRule, condition: Condition, start: int, used: int, entries: Sequence[Entry]) -> Check:
     passed = used < condition.limit
     return Check(
         rule=rule.name,

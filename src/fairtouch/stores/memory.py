@@ -17,7 +17,7 @@ from fairtouch.consent import NOTHING, Said, Scope, merge
 from fairtouch.errors import StoreError
 from fairtouch.facts import Ask, Entry, Facts, Holder, Stage, Stale, SuppressionCause, Total
 from fairtouch.stores.port import WRITTEN_OTHERWISE, Recorded, Settlement, Spoken, Utterance
-from fairtouch.stores.weighing import holder, placed, recordable, stamped, weigh
+from fairtouch.stores.weighing import holder, is_stale, placed, recordable, stamped, weigh
 from fairtouch.touch import Kind
 
 _by_instant = attrgetter("at")
@@ -102,7 +102,7 @@ class MemoryStore:
     def _decide(self, ask: Ask) -> Facts | Stale:
         customer = self._customers.get(ask.customer) or _Customer()
         plan, now = ask.plan, self._now(customer, ask.now)
-        if not (plan.since <= now < plan.until and customer.profile == plan.profile):
+        if is_stale(plan, customer.profile, now):
             return Stale(now, customer.profile)
         address, same_id = ask.entry.address, customer.same_id(ask.entry)
         facts = weigh(

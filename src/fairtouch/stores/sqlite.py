@@ -26,7 +26,7 @@ from fairtouch.stores import sqlite_registers as registers
 from fairtouch.stores.port import WRITTEN_OTHERWISE, Recorded, Settlement, Spoken, Utterance
 from fairtouch.stores.sqlite_connections import NOT_OURS, Connections, Synchronous, damage, understood
 from fairtouch.stores.sqlite_heads import EMPTY, Head, head_of, packed
-from fairtouch.stores.weighing import holder, placed, recordable, stamped, weigh
+from fairtouch.stores.weighing import holder, is_stale, placed, recordable, stamped, weigh
 from fairtouch.touch import Kind
 
 _SELECT: Final = "SELECT at, kind, subject, id, token, stage, lease_end, address FROM entries WHERE customer = ? AND "
@@ -263,7 +263,7 @@ class SqliteStore:
         if now is None:
             newest = head.newest()
             now = max(clock, newest)
-        if not (plan.since <= now < plan.until and kept.profile == plan.profile):
+        if is_stale(plan, kept.profile, now):
             return Stale(now, kept.profile)
         may_be_known = entry.id and (head.older or head.mentions(entry.id))
         same_id = self._same_id(connection, head, customer, entry) if may_be_known else ()

@@ -160,14 +160,14 @@ def _adjust(  # noqa: PLR0917 - what was counted, and what else is to be looked 
     """What is not counted by kind alone: the ask's own entries are left out, subjects are told apart, totals added."""
     plan = ask.plan
     for entry in own:
-        for index in plan.fills(entry.kind):
+        for index in plan.fillings[entry.kind]:
             counts[index] -= entry.at >= starts[index]
     for index in plan.per_subject:
         if counts[index]:
             entries = _filling(ask, starts[index], since, index)
             counts[index] = len(fullest(plan.conditions[index].rule, entries, ask.entry.subject))
     for total in totals:
-        for index in plan.fills(total.kind):
+        for index in plan.fillings[total.kind]:
             counts[index] += total.number if starts[index] < 0 else 0  # only a lifetime looks back beyond 1970
 
 
@@ -178,7 +178,7 @@ def _filling(ask: Ask, start: int, since: Since, index: int) -> tuple[Entry, ...
     return tuple(
         entry
         for entry in reversed(since(start))
-        if index in plan.fills(entry.kind)
+        if index in plan.fillings[entry.kind]
         and not (entry.id == own and entry.kind.event is None)
         and not (by_subject and entry.subject not in (None, subject))
     )
