@@ -70,8 +70,10 @@ def span_of(period: Calendar | ConsecutiveDates, known: Dates, index: int) -> Sp
 
 def window_of(period: Calendar | ConsecutiveDates, known: Dates, at: int) -> Window:
     """The window by the contract."""
-    first, end = span_of(period, known, known.index(at))
-    return Window(known.starts[first], known.starts[end])
+    today = known.index(at)
+    first, end = span_of(period, known, today)
+    since = known.starts[today] if isinstance(period, ConsecutiveDates) else known.starts[first]
+    return Window(known.starts[first], known.starts[end], since)
 
 
 def left_at(period: Calendar | ConsecutiveDates, known: Dates, at: int) -> int:

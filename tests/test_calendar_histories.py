@@ -98,8 +98,8 @@ def test_the_week_without_a_friday():
     saturday = to_ms(datetime(2011, 12, 31, 2, tzinfo=UTC))
     begins = [to_ms(datetime(2011, 12, day, 10, tzinfo=UTC)) for day in (28, 29, 30, 31)]
     found = parse_period("3 calendar days", 0).window(saturday, "Pacific/Apia")
-    assert Window(begins[0], begins[3]) == found
-    assert Window(begins[2], begins[3]) == parse_period("calendar day", 0).window(saturday, "Pacific/Apia")
+    assert Window(begins[0], begins[3], begins[2]) == found
+    assert Window(begins[2], begins[3], begins[2]) == parse_period("calendar day", 0).window(saturday, "Pacific/Apia")
 
 
 def test_histories_are_counted_as_the_oracle_counts():
@@ -125,7 +125,7 @@ class Day(Calendar):
     def window(self, at, zone):
         known = dates(zone, FIRST_YEAR)
         start = known.starts[known.index(at)]
-        return Window(start, start + DAY)
+        return Window(start, start + DAY, start)
 
 
 def test_dates_of_24_hours_are_noticed(monkeypatch):

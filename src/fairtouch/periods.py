@@ -8,7 +8,7 @@ right? `leaves_out(at, zone)`: from which instant on is a touch made at `at` no 
 """
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import date
 from functools import lru_cache
 from typing import Final, Literal, assert_never
@@ -44,7 +44,7 @@ class Window:
 
     start: int
     end: int
-    since: int = field(default=-NEVER, compare=False)
+    since: int
 
 
 @dataclass(frozen=True, slots=True)
