@@ -39,8 +39,8 @@ class Bug(NamedTuple):
 BUGS = {
     "a rolling window closed at both ends": Bug(
         "plan.py",
-        "1 - each.span if each.span",
-        "-each.span if each.span",
+        "now - span + 1 if span",
+        "now - span if span",
         "acceptance/test_caps.py::test_rolling_windows_are_half_open_to_the_millisecond",
     ),
     "one touch more than the cap": Bug(

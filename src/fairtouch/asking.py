@@ -14,8 +14,8 @@ from fairtouch.checks import lifts
 from fairtouch.consent import MASKS, expires_at, granting
 from fairtouch.decision import Decision, judge
 from fairtouch.digests import Digests
-from fairtouch.errors import IdConflict, PolicyError, StoreError, TouchError
-from fairtouch.facts import Ask, Entry, Facts, Holder, Stage, Stale
+from fairtouch.errors import PolicyError, StoreError, TouchError
+from fairtouch.facts import Ask, Entry, Facts, Stage, Stale
 from fairtouch.instants import DAY, SECOND, from_ms, to_ms
 from fairtouch.planning import Planner
 from fairtouch.policy import Policy
@@ -31,16 +31,17 @@ class Question:
 
     __slots__ = ("answer", "ask", "decision", "rounds", "touch")
 
+    touch: Touch | None
+    ask: Ask
+    rounds: int
     answer: Facts | Stale | None
-    decision: Decision | None
+    decision: Decision  # not there before it is made
 
     def __init__(self, touch: Touch | None, ask: Ask) -> None:
-        self.touch, self.ask, self.rounds, self.answer, self.decision = touch, ask, 0, None, None
-
-    def decided(self) -> Decision:
-        """The decision that it has come to."""
-        assert self.decision is not None  # noqa: S101 - every way to here ends in a decision or an error
-        return self.decision
+        self.touch = touch
+        self.ask = ask
+        self.rounds = 0
+        self.answer = None
 
     def taken(self) -> Entry | None:
         """The slot that the last answer took."""
@@ -76,19 +77,27 @@ class Asker:
         )
         return Question(touch, _tuple(Ask, (plan, customer, entry, take, now, None)))
 
-    def hear(self, question: Question) -> bool:
-        """Takes the store's answer; whether the question has come to its decision. If not, it has another ask.
+    def hear(self, questions: Sequence[Question], answers: Sequence[Facts | Stale]) -> list[Question]:
+        """Takes the store's answers. The questions that have not come to their decision have another ask.
 
-        Raises IdConflict when the id stands for another touch, StoreError when the store contradicts itself.
+        Raises IdConflict when an id stands for another touch, StoreError when the store contradicts itself.
         """
+        for question, answer in zip(questions, answers, strict=True):
+            question.answer = answer  # all of them before the first error: what was taken must be known
+        asked_again = []
+        for question in questions:
+            found = question.answer
+            if isinstance(found, Facts):
+                question.decision = decision = judge(question.ask, found, question.touch)
+                if found.taken or not question.ask.take or not decision.allowed:
+                    continue
+            self._ask_again(question)
+            asked_again.append(question)
+        return asked_again
+
+    def _ask_again(self, question: Question) -> None:
+        """Makes the next ask from what the store told instead of a verdict, or in spite of it."""
         ask, answer = question.ask, question.answer
-        if isinstance(answer, Facts):
-            if answer.holder is Holder.OTHER_CONTENT:
-                raise IdConflict(ask.entry.id)
-            decision = judge(ask, answer, question.touch)
-            if answer.taken or not ask.take or not decision.allowed:
-                question.decision = decision
-                return True
         question.rounds += 1
         if question.rounds >= REPLANS_MAX:
             raise StoreError(
@@ -101,7 +110,6 @@ class Asker:
             question.ask = _with_consents_seen(ask, answer)
         else:
             raise StoreError("the store refuses what its own answer allows; nothing was taken, and nothing may be sent")
-        return False
 
     def _replan(self, ask: Ask, truth: Stale) -> Ask:
         """The same ask, for the profile and the now that the store told."""
@@ -166,13 +174,13 @@ def as_touch(touch: Touch | str, fields: dict[str, Any]) -> Touch:
 def _with_consents_seen(ask: Ask, facts: Facts) -> Ask:
     """The same ask, for exactly these consents, with a lease that ends before they or the hours do."""
     ends = [facts.now + ask.entry.lease_end]
-    words, alive = facts.said[: len(MASKS)], lifts(ask, facts.now)
+    words, alive = ask.plan.words(facts.said), lifts(ask, facts.now)
     for rule in ask.plan.consents:
-        given = granting(words, alive, double=rule.double)
+        given = granting(words[: len(MASKS)], alive, double=rule.double)
         if given is not None and rule.after is not None and rule.enforced(facts.now):
             ends.append(expires_at(words[given].confirmed if rule.double else words[given].opted_in, rule.after))
     for part in ask.plan.hours:
-        span = part.span(facts.now) if part.rule.enforced(facts.now) and not part.lifted(facts.said) else None
+        span = part.span(facts.now) if part.rule.enforced(facts.now) and not part.lifted(words) else None
         if span is not None:
             ends.append(span[1])
     return ask._replace(entry=ask.entry._replace(lease_end=min(ends) - facts.now), seen=facts.said)

@@ -12,7 +12,7 @@ from typing import Final, Literal
 from fairtouch.consent import MASKS, Said, expires_at, granting, standing_opt_out, withdrawn
 from fairtouch.facts import Ask, Entry, Facts, Holder, LedgerEntry, readable
 from fairtouch.instants import NEVER, from_ms
-from fairtouch.plan import Condition, OpenHours
+from fairtouch.plan import Condition, OpenHours, Plan
 from fairtouch.policy.rules import CapRule, ConsentRule
 from fairtouch.reasons import Code, Reason
 
@@ -67,7 +67,7 @@ def checks(ask: Ask, facts: Facts, *, briefly: bool = False) -> Iterator[Check]:
     yield from _consent(ask, facts)
     for part in ask.plan.hours:
         if part.rule.in_force(facts.now):
-            yield _quiet_hours(part, facts)
+            yield _quiet_hours(ask.plan, part, facts)
     yield from _caps(ask, facts, briefly=briefly)
 
 
@@ -92,7 +92,7 @@ def passes(ask: Ask, facts: Facts) -> bool:
 def fails(ask: Ask, facts: Facts) -> bool:
     """Whether some enforced rule surely refuses. A False is no verdict either."""
     plan = ask.plan
-    words = facts.said[: len(MASKS)]
+    words = plan.words(facts.said)[: len(MASKS)]
     return (
         facts.suppressed is not None
         or (facts.holder in _HELD and not (facts.holder is Holder.IN_DOUBT and plan.resends))
@@ -102,7 +102,7 @@ def fails(ask: Ask, facts: Facts) -> bool:
             and (
                 not plan.has_room(facts.counts)
                 or not (plan.open or plan.may_be_lifted)
-                or any(max(map(needed, words)) == 0 for needed, _ in plan.needed)
+                or any(not any(word[which] for word in words) for which, _ in plan.needed)
                 or withdrawn(words, _ever)
             )
         )
@@ -147,7 +147,7 @@ def unexpired(rule: ConsentRule, at: int) -> Callable[[int], bool]:
 
 
 def _consent(ask: Ask, facts: Facts) -> Iterator[Check]:
-    words = facts.said[: len(MASKS)]
+    words = ask.plan.words(facts.said)[: len(MASKS)]
     out = standing_opt_out(words, lifts(ask, facts.now))
     if out is None:
         yield Check(rule="consent", kind="consent", passed=True)
@@ -187,7 +187,7 @@ def _missing(rule: ConsentRule, words: Sequence[Said]) -> tuple[Code, str]:
     )
 
 
-def _quiet_hours(part: OpenHours, facts: Facts) -> Check:
+def _quiet_hours(plan: Plan, part: OpenHours, facts: Facts) -> Check:
     rule = part.rule
     if not part.zones:
         message = "needs the local time, and no time zone is known for the customer"
@@ -200,7 +200,7 @@ def _quiet_hours(part: OpenHours, facts: Facts) -> Check:
             message=message,
         )
     span = part.span(facts.now)
-    passed = (span is not None and span[0] <= facts.now) or part.lifted(facts.said)
+    passed = (span is not None and span[0] <= facts.now) or part.lifted(plan.words(facts.said))
     return Check(
         rule=rule.name,
         kind="quiet_hours",

@@ -13,7 +13,7 @@ from typing import Self
 from fairtouch.bounds import HORIZON_DAYS
 from fairtouch.checks import Check, checks, fails, passes
 from fairtouch.consent import MASKS, standing
-from fairtouch.errors import StoreError
+from fairtouch.errors import IdConflict, StoreError
 from fairtouch.explaining import explanation, summary
 from fairtouch.facts import Ask, Entry, Facts, Holder
 from fairtouch.instants import DAY, NEVER, from_ms
@@ -148,10 +148,14 @@ class Decision:
 
 
 def judge(ask: Ask, facts: Facts, touch: Touch | None = None) -> Decision:
-    """The decision. Raises StoreError when the store took a slot that its own facts forbid: give it back."""
+    """The decision. Raises IdConflict when the id stands for another touch, and StoreError when the store took a slot
+    that its own facts forbid: give it back.
+    """
+    if facts.holder is Holder.OTHER_CONTENT:
+        raise IdConflict(ask.entry.id)
     if facts.taken and facts.entry is None:
         raise StoreError("the store took a slot and did not say which; nothing may be sent")
-    if len(facts.counts) != len(ask.plan.limits) or len(facts.said) != len(ask.plan.scopes):
+    if len(facts.counts) != len(ask.plan.limits):
         raise StoreError("the store did not answer all that it was asked; nothing may be sent")
     if passes(ask, facts) or (facts.taken and facts.holder is Holder.OURS):  # ours: taken by this call, run twice
         return Decision(ask, facts, touch, allowed=True)
@@ -188,7 +192,7 @@ def _reservation(ask: Ask, entry: Entry) -> Reservation:
 def _basis(ask: Ask, facts: Facts) -> Basis:
     ending = [rule.after for rule in ask.plan.consents if rule.after is not None and rule.enforced(facts.now)]
     return Basis(
-        consent=standing(ask.plan.scopes[: len(MASKS)], facts.said[: len(MASKS)], ending, facts.now),
+        consent=standing(ask.plan.scopes[: len(MASKS)], ask.plan.words(facts.said)[: len(MASKS)], ending, facts.now),
         zones=ask.plan.zones,
         zone_source=ask.plan.zone_source,
         policy_name=ask.plan.policy.name,

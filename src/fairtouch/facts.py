@@ -10,7 +10,7 @@ from datetime import datetime
 from enum import IntEnum, StrEnum, unique
 from typing import Literal, NamedTuple
 
-from fairtouch.consent import Said
+from fairtouch.consent import Said, Scope
 from fairtouch.instants import from_ms
 from fairtouch.plan import Plan
 from fairtouch.touch import Kind
@@ -66,7 +66,7 @@ class Ask(NamedTuple):
     entry: Entry
     take: bool
     now: int | None = None
-    seen: tuple[Said, ...] | None = None
+    seen: Mapping[Scope, Said] | None = None
 
 
 @unique
@@ -85,15 +85,15 @@ class Facts(NamedTuple):
     """What the store found, at its own `now`, in one atomic step.
 
     `counts`: per condition of the plan, without entries under the asking touch's own id. `touches`: what fills the
-    conditions that have no room, newest first, by index. `said`: per scope of the plan. `entry`: the reservation when
-    one was taken, or what holds the id.
+    conditions that have no room, newest first, by index. `said`: what was said at the plan's scopes, others may stand
+    beside them. `entry`: the reservation when one was taken, or what holds the id.
     """
 
     now: int
     taken: bool
     counts: Sequence[int]
     touches: Mapping[int, tuple[Entry, ...]]
-    said: tuple[Said, ...]
+    said: Mapping[Scope, Said]
     suppressed: SuppressionCause | None
     holder: Holder
     entry: Entry | None

@@ -144,40 +144,41 @@ class Governor:
         now = None if self._clock is None else injected_now(self._clock)
         clock = system_now() if now is None else now
         question = self._asker.question(touch, take=take, clock=clock, now=now)
-        self._conclude([question], [[question]], clock)
-        return question.decided()
+        alone = [question]
+        self._answer(alone, clock, alone)
+        if self._observers:
+            self._tell(question.decision)
+        return question.decision
 
     def _decide_batch(self, touches: Sequence[Touch], *, take: bool) -> list[Decision]:
         now = None if self._clock is None else injected_now(self._clock)
         clock = system_now() if now is None else now
         questions = [self._asker.question(touch, take=take, clock=clock, now=now) for touch in touches]
-        self._conclude(questions, waves(questions) if take else [questions], clock)
-        return [question.decided() for question in questions]
-
-    def _conclude(self, questions: Sequence[Question], waves: Iterable[list[Question]], clock: int) -> None:
-        """Brings every question to its decision, or raises and gives back whatever was taken for any of them."""
-        try:
-            for wave in waves:
-                self._answer(wave, clock)
-        except BaseException as error:
-            self._give_back(questions, is_known=isinstance(error, FairtouchError))
-            raise
+        for wave in waves(questions) if take else [questions]:
+            self._answer(wave, clock, questions)
+        decisions = [question.decision for question in questions]
         if self._observers:
-            for question in questions:
-                self._tell(question.decided())
+            for decision in decisions:
+                self._tell(decision)
+        return decisions
 
-    def _answer(self, questions: list[Question], clock: int) -> None:
-        """Brings questions about different customers to their decisions, in as few calls as the answers need."""
-        while questions:
-            try:
-                answers = self._store.decide([question.ask for question in questions])
-            except StoreUnavailable:
-                if as_unverified(questions, clock):
-                    return
-                raise
-            for question, answer in zip(questions, answers, strict=True):
-                question.answer = answer
-            questions = [question for question in questions if not self._asker.hear(question)]
+    def _answer(self, wave: list[Question], clock: int, together: Sequence[Question]) -> None:
+        """Brings questions about different customers to their decisions, in as few calls as the answers need.
+
+        An error gives back whatever was taken for any of those that are decided together.
+        """
+        try:
+            while wave:
+                try:
+                    answers = self._store.decide([question.ask for question in wave])
+                except StoreUnavailable:
+                    if as_unverified(wave, clock):
+                        return
+                    raise
+                wave = self._asker.hear(wave, answers)
+        except BaseException as error:
+            self._give_back(together, is_known=isinstance(error, FairtouchError))
+            raise
 
     def _give_back(self, questions: Sequence[Question], *, is_known: bool) -> None:
         """Returns what was taken before an error; what cannot be returned now is in doubt when its lease ends.
@@ -215,12 +216,14 @@ class Governor:
         question = self._reserved(reservation)
         ask = question.ask
         settlement = self._store.confirm(ask.customer, ask.entry, ask.plan.scopes, ask.now)
+        again = None
         if is_late(ask, settlement):
             try:
-                self._answer([question], settlement.now)
+                self._answer([question], settlement.now, [question])
+                again = question.decision
             except FairtouchError:
                 _log.warning("a late touch was recorded; whether it overfills a cap could not be found out")
-        return confirmed(ask, settlement, question.decision)
+        return confirmed(ask, settlement, again)
 
     def release(self, reservation: Reservation) -> Settled:
         """The touch was certainly not sent: its slots are free again, and so is its id. Idempotent; a confirmed touch

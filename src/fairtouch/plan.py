@@ -6,13 +6,13 @@ until); outside, and for another profile, the store says `Stale` and the plan is
 store compares with stands here in columns, and is derived here from the conditions.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from operator import itemgetter, le, lt
+from operator import le, lt
 from typing import Final, Literal, NamedTuple
 
-from fairtouch.consent import MASKS, Said, Scope, granting, withdrawn
+from fairtouch.consent import MASKS, NOTHING, Said, Scope, granting, withdrawn
 from fairtouch.hours import Span, all_open
 from fairtouch.instants import NEVER
 from fairtouch.policy import Policy
@@ -20,8 +20,6 @@ from fairtouch.policy.rules import CapRule, ConsentRule, HoursRule
 from fairtouch.touch import Kind
 
 _KINDS_MAX: Final = 8_192  # that a plan remembers: every campaign makes one
-
-_opted_in, _confirmed, _opted_out = itemgetter(0), itemgetter(1), itemgetter(2)  # of what was said, at C's speed
 
 ZoneSource = Literal["touch", "customer", "policy", "unknown"]
 
@@ -90,18 +88,37 @@ class Need:
     alive_from: int
 
 
-class Fillings(dict[Kind, tuple[int, ...]]):
-    """Which conditions an entry of a kind fills; asked once per kind, not per entry."""
+Fills = tuple[int, ...]
+"""Which conditions an entry fills."""
+
+
+class Fillings(dict[Kind, Fills]):
+    """What an entry of a kind fills; asked once per kind, not per entry."""
 
     def __init__(self, conditions: Sequence[Condition]) -> None:
         super().__init__()
         self._conditions = conditions
 
-    def __missing__(self, kind: Kind) -> tuple[int, ...]:
+    def __missing__(self, kind: Kind) -> Fills:
         found = tuple(index for index, condition in enumerate(self._conditions) if condition.rule.counts.holds(kind))
         if len(self) >= _KINDS_MAX:
             self.clear()
         self[kind] = found
+        return found
+
+
+class SharedFillings(dict[frozenset[Kind], Fills | None]):
+    """What every entry of some kinds fills; None where they fill different conditions."""
+
+    def __init__(self, fillings: Fillings) -> None:
+        super().__init__()
+        self._fillings = fillings
+
+    def __missing__(self, kinds: frozenset[Kind]) -> Fills | None:
+        different = {self._fillings[kind] for kind in kinds}
+        if len(self) >= _KINDS_MAX:
+            self.clear()
+        found = self[kinds] = different.pop() if len(different) == 1 else None
         return found
 
 
@@ -111,13 +128,13 @@ class Plan:
     until).
 
     `open`: the open hours allow it throughout; `closes_at`: when they end. `scopes`: the consents to read, first the
-    eight that cover the touch; `places`: where each stands there. `zones`: all that a rule of local time must hold
-    in. `keep`, `resends`, `require_address`: the policy's own, in milliseconds and as yes or no.
+    eight that cover the touch, which are `covering` without the empty ones. `zones`: all that a rule of local time
+    must hold in. `keep`, `resends`, `require_address`: the policy's own, in milliseconds and as yes or no.
 
-    `reaches`, `sinces`, `limits`: the conditions in columns; each counts from the later of now + reach and since;
-    `enforced_limits` are never reached where a rule only reports; `fillings`: which of them a kind fills.
-    `per_subject`: which of them count by subject; `counts_totals`: whether one counts what was pruned;
-    `may_be_lifted`: whether a consent may open closed hours.
+    `windows`, `limits`: the conditions in columns; a window is a rolling period's span and where a calendar one
+    starts, the other is 0; `enforced_limits` are never reached where a rule only reports; `fillings`: which of them a
+    kind fills, `shared_fillings`: what all of several kinds fill. `per_subject`: which of them count by subject;
+    `counts_totals`: whether one counts what was pruned; `may_be_lifted`: whether a consent may open closed hours.
     """
 
     shape: Shape
@@ -140,45 +157,55 @@ class Plan:
     resends: bool
     require_address: bool
     # What stores compare with, of the above.
-    reaches: tuple[int, ...] = field(init=False)
-    sinces: tuple[int, ...] = field(init=False)
+    windows: tuple[tuple[int, int], ...] = field(init=False)
     limits: tuple[int, ...] = field(init=False)
     enforced_limits: tuple[int, ...] = field(init=False)
     per_subject: tuple[int, ...] = field(init=False)
     counts_totals: bool = field(init=False)
     may_be_lifted: bool = field(init=False)
-    places: Mapping[Scope, tuple[int, ...]] = field(init=False)
-    needed: tuple[tuple[Callable[[Said], int], int], ...] = field(init=False)
+    covering: frozenset[Scope] = field(init=False)
+    needed: tuple[tuple[int, int], ...] = field(init=False)  # which word of `Said`, and since when
     fillings: Fillings = field(init=False)
+    shared_fillings: SharedFillings = field(init=False)
 
     def __post_init__(self) -> None:
         conditions = self.conditions
+        fillings = Fillings(conditions)
         derived: dict[str, object] = {
-            "reaches": tuple(1 - each.span if each.span else -2 * NEVER for each in conditions),
-            "sinces": tuple(-NEVER if each.span else each.since for each in conditions),
+            "windows": tuple((each.span, 0 if each.span else each.since) for each in conditions),
             "limits": tuple(each.limit for each in conditions),
             "enforced_limits": tuple(each.limit if each.enforced else NEVER for each in conditions),
             "per_subject": tuple(index for index, each in enumerate(conditions) if each.rule.per_subject),
-            "fillings": Fillings(conditions),
+            "fillings": fillings,
+            "shared_fillings": SharedFillings(fillings),
             "counts_totals": any(not each.span and each.since < 0 for each in conditions),
             "may_be_lifted": any(part.lift_at is not None for part in self.hours),
-            "places": _places(self.scopes),
-            "needed": tuple((_confirmed if need.double else _opted_in, need.alive_from) for need in self.needs),
+            "covering": frozenset(scope for scope in self.scopes[: len(MASKS)] if scope is not None),
+            "needed": tuple((int(need.double), need.alive_from) for need in self.needs),
         }
         for name, value in derived.items():
             object.__setattr__(self, name, value)
 
-    def permits(self, said: Sequence[Said]) -> bool:
+    def words(self, said: Mapping[Scope, Said]) -> tuple[Said, ...]:
+        """What was said, per scope of the plan."""
+        return tuple(NOTHING if scope is None else said.get(scope, NOTHING) for scope in self.scopes)
+
+    def permits(self, said: Mapping[Scope, Said]) -> bool:
         """The consent condition as a store checks it: nothing stands against the touch, and every need is surely met.
 
         Opt-ins close to their expiry are taken as expired here; `judge` looks at them to the millisecond, and may
         plan again.
         """
-        words = said if len(said) == len(MASKS) else said[: len(MASKS)]
-        if any(map(_opted_out, words)):
-            return self._permits_after_opt_out(words)
-        for needed, alive_from in self.needed:  # noqa: SIM110 - a generator costs more than it runs over
-            if max(map(needed, words)) < alive_from:
+        covering = self.covering
+        words = [word for scope, word in said.items() if scope in covering]
+        for word in words:
+            if word[2]:  # an opt-out
+                return self._permits_after_opt_out(self.words(said)[: len(MASKS)])
+        for which, alive_from in self.needed:
+            for word in words:
+                if word[which] >= alive_from:
+                    break
+            else:
                 return False
         return True
 
@@ -189,7 +216,7 @@ class Plan:
 
     def starts(self, now: int) -> list[int]:
         """The first instant that each condition counts."""
-        return list(map(max, map(now.__add__, self.reaches), self.sinces))
+        return [now - span + 1 if span else since for span, since in self.windows]
 
     def has_room(self, counts: Sequence[int]) -> bool:
         """Whether every enforced condition counts fewer than its limit."""
@@ -200,11 +227,6 @@ class Plan:
         if all(map(lt, counts, self.limits)):
             return ()
         return [index for index, limit in enumerate(self.limits) if counts[index] >= limit]
-
-
-def _places(scopes: Sequence[Scope | None]) -> dict[Scope, tuple[int, ...]]:
-    named = {scope for scope in scopes if scope is not None}
-    return {scope: tuple(index for index, other in enumerate(scopes) if other == scope) for scope in named}
 
 
 def _always(given: int) -> bool:  # noqa: ARG001 - a consent to other hours has no expiry of its own

@@ -40,12 +40,13 @@ def _steps(ask: Ask, facts: Facts) -> Iterator[Step]:
     if facts.suppressed or (ask.plan.require_address and ask.entry.address is None):
         yield _never
     yield from _id_steps(ask, facts)
-    words = facts.said[: len(MASKS)]
+    said = ask.plan.words(facts.said)
+    words = said[: len(MASKS)]
     yield partial(_opt_out_step, ask, words)
     for consent in ask.plan.consents:
         yield _while_enforced(consent, partial(_consent_step, consent, words))
     for part in ask.plan.hours:
-        if not part.lifted(facts.said):
+        if not part.lifted(said):
             yield _while_enforced(part.rule, partial(_hours_step, part))
     for index, condition in enumerate(ask.plan.conditions):
         if facts.counts[index] >= condition.limit:

@@ -8,55 +8,89 @@ one of them.
 import threading
 from bisect import bisect_left, insort
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from operator import attrgetter
+from typing import Final
 
 from fairtouch.clock import system_now
 from fairtouch.consent import NOTHING, Said, Scope, merge
 from fairtouch.errors import StoreError
 from fairtouch.facts import Ask, Entry, Facts, Holder, Stage, Stale, SuppressionCause, Total
 from fairtouch.stores.port import WRITTEN_OTHERWISE, Recorded, Settlement, Spoken, Utterance
-from fairtouch.stores.weighing import holder, is_stale, placed, recordable, stamped, weigh
+from fairtouch.stores.weighing import holder, is_stale, recordable, stamped, weigh
 from fairtouch.touch import Kind
 
 _by_instant = attrgetter("at")
 
 
+_NO_KINDS: Final[frozenset[Kind]] = frozenset()
+
+
+@lru_cache(maxsize=8_192)
+def _with_kind(kinds: frozenset[Kind], kind: Kind) -> frozenset[Kind]:
+    """One set for all customers whose ledgers hold the same kinds: they are many, the sets are few."""
+    return kinds | {kind}
+
+
 @dataclass(slots=True)
 class _Customer:
+    """One customer. `instants` and `kinds` are those of the entries, `by_id` holds the entries under one id. Sets,
+    tuples and mappings are replaced, never changed, so that answers may hold them.
+    """
+
     entries: list[Entry] = field(default_factory=list)
-    instants: list[int] = field(default_factory=list)  # of the entries
-    kinds: Counter[Kind] = field(default_factory=Counter)  # of the entries
-    by_id: dict[tuple[str | None, str], list[Entry]] = field(default_factory=dict)
+    instants: list[int] = field(default_factory=list)
+    kinds: frozenset[Kind] = _NO_KINDS
+    by_id: dict[str, tuple[Entry, ...]] = field(default_factory=dict)
     totals: Counter[Kind] = field(default_factory=Counter)
-    said: dict[Scope, Said] = field(default_factory=dict)
+    said: Mapping[Scope, Said] = field(default_factory=dict)
     spoken: list[Spoken] = field(default_factory=list)
     profile: str = ""
 
     def insert(self, entry: Entry) -> None:
-        if not self.instants or entry.at >= self.instants[-1]:
+        at, kind, _, touch_id, *_ = entry
+        if not self.instants or at >= self.instants[-1]:
             self.entries.append(entry)
-            self.instants.append(entry.at)
+            self.instants.append(at)
         else:
             insort(self.entries, entry, key=_by_instant)
-            insort(self.instants, entry.at)
-        self.kinds[entry.kind] += 1
-        self.by_id.setdefault((entry.kind.event, entry.id), []).append(entry)
+            insort(self.instants, at)
+        if kind not in self.kinds:
+            self.kinds = _with_kind(self.kinds, kind)
+        known = self.by_id.get(touch_id)
+        self.by_id[touch_id] = (entry,) if known is None else (*known, entry)
+
+    def replace(self, old: Entry, new: Entry) -> None:
+        """Puts the confirmed entry in the place of the reserved one."""
+        self.entries[self._place(old)] = new
+        self.by_id[old.id] = tuple(new if entry is old else entry for entry in self.by_id[old.id])
 
     def remove(self, entry: Entry) -> None:
-        self.entries.remove(entry)
-        self.instants.remove(entry.at)
-        self.kinds[entry.kind] -= 1
-        if not self.kinds[entry.kind]:
-            del self.kinds[entry.kind]
-        key = (entry.kind.event, entry.id)
-        self.by_id[key].remove(entry)
-        if not self.by_id[key]:
-            del self.by_id[key]
+        place = self._place(entry)
+        self._take_out(slice(place, place + 1))
+
+    def remove_before(self, at: int) -> list[Entry]:
+        """What was removed."""
+        return self._take_out(slice(0, bisect_left(self.instants, at)))
+
+    def _take_out(self, places: slice) -> list[Entry]:
+        removed = self.entries[places]
+        del self.entries[places], self.instants[places]
+        self.kinds = frozenset(entry.kind for entry in self.entries)
+        for entry in removed:
+            self.by_id[entry.id] = tuple(other for other in self.by_id[entry.id] if other is not entry)
+            if not self.by_id[entry.id]:
+                del self.by_id[entry.id]
+        return removed
+
+    def _place(self, entry: Entry) -> int:
+        return self.entries.index(entry, bisect_left(self.instants, entry.at))
 
     def same_id(self, entry: Entry) -> Sequence[Entry]:
-        return self.by_id.get((entry.kind.event, entry.id), ())
+        known = self.by_id.get(entry.id)
+        return () if known is None else [other for other in known if other.kind.event == entry.kind.event]
 
     def reservation(self, entry: Entry) -> Entry | None:
         return next((other for other in self.same_id(entry) if other.token == entry.token), None)
@@ -65,7 +99,7 @@ class _Customer:
         return (entry.kind for entry in self.entries)
 
     def since(self, at: int) -> list[Entry]:
-        return self.entries[bisect_left(self.entries, at, key=_by_instant) :]
+        return self.entries[bisect_left(self.instants, at) :]
 
 
 class MemoryStore:
@@ -92,19 +126,20 @@ class MemoryStore:
     def _now(self, customer: _Customer, now: int | None) -> int:
         if now is not None:
             return now
-        now, entries = system_now(), customer.entries
-        return entries[-1].at if entries and entries[-1].at > now else now
+        now, instants = system_now(), customer.instants
+        return instants[-1] if instants and instants[-1] > now else now
 
     def decide(self, asks: Sequence[Ask]) -> list[Facts | Stale]:
         with self._lock:
             return list(map(self._decide, asks))
 
     def _decide(self, ask: Ask) -> Facts | Stale:
-        customer = self._customers.get(ask.customer) or _Customer()
-        plan, now = ask.plan, self._now(customer, ask.now)
+        plan, key, entry, _, now, _ = ask
+        customer = self._customers.get(key) or _Customer()
+        now = self._now(customer, now)
         if is_stale(plan, customer.profile, now):
             return Stale(now, customer.profile)
-        address, same_id = ask.entry.address, customer.same_id(ask.entry)
+        same_id = customer.same_id(entry)
         facts = weigh(
             ask,
             now,
@@ -114,15 +149,15 @@ class MemoryStore:
             customer.kind_of_each,
             customer.since,
             [Total(*total) for total in customer.totals.items()] if customer.totals else (),
-            placed(ask.plan, customer.said),
-            None if address is None else self._suppressed.get(address),
+            customer.said,
+            None if entry.address is None else self._suppressed.get(entry.address),
             same_id,
         )
         if facts.taken and facts.holder is not Holder.OURS and facts.entry is not None:
             if facts.holder is Holder.IN_DOUBT and (replaced := holder(ask, same_id, now)[1]) is not None:
                 customer.remove(replaced)
             customer.insert(facts.entry)
-            self._customers[ask.customer] = customer
+            self._customers[key] = customer
         return facts
 
     def confirm(self, customer: bytes, entry: Entry, scopes: Sequence[Scope | None], now: int | None) -> Settlement:
@@ -130,10 +165,10 @@ class MemoryStore:
             kept = self._customers[customer]
             now = self._now(kept, now)
             found = kept.reservation(entry)
-            if found is not None and found.stage is Stage.RESERVED:
-                kept.remove(found)
-            if found is None or found.stage is Stage.RESERVED:
-                kept.insert((found or entry._replace(at=now))._replace(stage=Stage.CONFIRMED))
+            if found is None:
+                kept.insert(entry._replace(at=now, stage=Stage.CONFIRMED))
+            elif found.stage is Stage.RESERVED:
+                kept.replace(found, found._replace(stage=Stage.CONFIRMED))
             said = tuple(kept.said.get(scope, NOTHING) if scope else NOTHING for scope in scopes)
             return Settlement(now, found.stage if found else None, (found or entry).lease_end, said)
 
@@ -152,8 +187,7 @@ class MemoryStore:
             entry = stamped(entry, now)
             verdict = recordable(entry, kept.same_id(entry), keep, now)
             if isinstance(verdict, Entry):
-                kept.remove(verdict)
-                kept.insert(verdict._replace(stage=Stage.CONFIRMED))
+                kept.replace(verdict, verdict._replace(stage=Stage.CONFIRMED))
                 return Recorded.KEPT
             if verdict is Recorded.KEPT:
                 kept.insert(entry)
@@ -173,11 +207,8 @@ class MemoryStore:
                 yield gone
 
     def _prune(self, customer: _Customer, since: int) -> int:
-        old = customer.entries[: bisect_left(customer.entries, since, key=_by_instant)]
-        for entry in old:
-            customer.remove(entry)
-            if entry.kind.event is None:
-                customer.totals[entry.kind] += 1
+        old = customer.remove_before(since)
+        customer.totals.update(entry.kind for entry in old if entry.kind.event is None)
         if old:
             self._complete_since = max(self._complete_since, since)
         return len(old)
@@ -197,7 +228,7 @@ class MemoryStore:
         said = customer.said.get(word.scope, NOTHING)
         last = max((max(words) for words in customer.said.values()), default=0)
         at = max(now, last + 1) if word.at is None else word.at
-        customer.said[word.scope] = merge(said, word.word, at)
+        customer.said = {**customer.said, word.scope: merge(said, word.word, at)}  # answers hold the mapping that was
         if not any((kept.scope, kept.word, kept.at) == (word.scope, word.word, at) for kept in customer.spoken):
             insort(customer.spoken, Spoken(word.scope, word.word, at, word.evidence), key=_by_instant)
         return at

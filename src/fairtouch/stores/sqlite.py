@@ -26,7 +26,7 @@ from fairtouch.stores import sqlite_registers as registers
 from fairtouch.stores.port import WRITTEN_OTHERWISE, Recorded, Settlement, Spoken, Utterance
 from fairtouch.stores.sqlite_connections import NOT_OURS, Connections, Synchronous, damage, understood
 from fairtouch.stores.sqlite_heads import EMPTY, Head, head_of, packed
-from fairtouch.stores.weighing import holder, is_stale, placed, recordable, stamped, weigh
+from fairtouch.stores.weighing import holder, is_stale, recordable, stamped, weigh
 from fairtouch.touch import Kind
 
 _SELECT: Final = "SELECT at, kind, subject, id, token, stage, lease_end, address FROM entries WHERE customer = ? AND "
@@ -69,6 +69,7 @@ _PRUNE: Final = "DELETE FROM entries WHERE customer > ? AND customer <= ? AND at
 Row = tuple[int, int, str | None, str, bytes, int, int, bytes | None]
 
 _by_instant = attrgetter("at")
+_tuple: Final = tuple.__new__  # a NamedTuple's own constructor costs four times as much
 
 
 @dataclass(slots=True)
@@ -162,8 +163,8 @@ class SqliteStore:
                 head = _trusted(row[11:]) if has_head else EMPTY
                 kept = found[place] = _Kept(keys[place][0], not has_head, head, profile or "", cause, {})
             if row[4] is not None:
-                scope = Scope(row[4] or None, row[5] or None, row[6] or None)
-                kept.said[scope] = Said(*row[7:11])
+                scope = _tuple(Scope, (row[4] or None, row[5] or None, row[6] or None))
+                kept.said[scope] = _tuple(Said, row[7:11])
         return cast("list[_Kept]", found)
 
     def _same_id(self, connection: sqlite3.Connection, head: Head, customer: bytes, entry: Entry) -> list[Entry]:
@@ -178,7 +179,7 @@ class SqliteStore:
 
     def _counted(
         self, connection: sqlite3.Connection, kept: _Kept, since: int
-    ) -> tuple[Sequence[int], Sequence[int], set[Kind]]:
+    ) -> tuple[Sequence[int], Sequence[int], frozenset[Kind]]:
         """Of every entry since an instant, or more: the instants, the numbers of the kinds; and which kinds occur."""
         head = kept.head
         try:
@@ -189,7 +190,7 @@ class SqliteStore:
             rows = connection.execute(_INSTANTS, (kept.customer, since)).fetchall()
             ats, numbers = (*(row[1] for row in rows), *ats), (*(row[0] for row in rows), *numbers)
         kinds = self._kinds
-        return ats, numbers, {kinds.get(number) or self._kind(connection, number) for number in set(numbers)}
+        return ats, numbers, frozenset(kinds.get(number) or self._kind(connection, number) for number in set(numbers))
 
     # Writing
 
@@ -278,7 +279,7 @@ class SqliteStore:
             lambda: map(self._kinds.__getitem__, numbers),
             lambda since: self._since(connection, customer, head, since),
             self._totals(connection, ask) if plan.counts_totals else (),
-            placed(plan, kept.said),
+            kept.said,
             kept.suppressed,
             same_id,
         )

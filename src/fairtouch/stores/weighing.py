@@ -7,12 +7,11 @@ binary search, however long the ledger is. Entries are read when a condition is 
 """
 
 from bisect import bisect_left
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from itertools import repeat
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 from fairtouch.checks import fullest
-from fairtouch.consent import NOTHING, Said, Scope
+from fairtouch.consent import Said, Scope
 from fairtouch.facts import Ask, Entry, Facts, Holder, Stage, SuppressionCause, Total
 from fairtouch.plan import Plan
 from fairtouch.stores.port import Recorded
@@ -46,15 +45,6 @@ def holder(ask: Ask, same_id: Iterable[Entry], now: int) -> tuple[Holder, Entry 
     return worst
 
 
-def placed(plan: Plan, said: Mapping[Scope, Said]) -> tuple[Said, ...]:
-    """What a customer said, per scope of the plan."""
-    words = [NOTHING] * len(plan.scopes)
-    for scope, word in said.items():
-        for index in plan.places.get(scope, ()):
-            words[index] = word
-    return tuple(words)
-
-
 def stamped(entry: Entry, now: int) -> Entry:
     """The entry at its own instant, or at now when it has none."""
     return entry if entry.at else entry._replace(at=now)
@@ -83,11 +73,11 @@ def weigh(  # noqa: PLR0917 - the whole of what a store reads, in the order in w
     now: int,
     starts: Sequence[int],
     instants: Sequence[int],
-    kinds: Collection[Kind],
+    kinds: frozenset[Kind],
     kind_of_each: Callable[[], Iterable[Kind]],
     since: Since,
     totals: Iterable[Total],
-    said: tuple[Said, ...],
+    said: Mapping[Scope, Said],
     suppressed: SuppressionCause | None,
     same_id: Sequence[Entry],
 ) -> Facts:
@@ -98,11 +88,17 @@ def weigh(  # noqa: PLR0917 - the whole of what a store reads, in the order in w
     ask's own id.
     """
     plan, _, asked, take, _, seen = ask
-    alike = set(map(plan.fillings.__getitem__, kinds))
-    if len(alike) == 1:
-        counts = _counts(alike.pop(), starts, instants)
+    if kinds:
+        fills = plan.shared_fillings[kinds]
+        if fills is None:
+            counts = _counts_apart(plan.fillings, starts, instants, kind_of_each)
+        else:
+            number = len(instants)
+            counts = [number - bisect_left(instants, start) for start in starts]
+            if len(fills) < len(starts):
+                counts = [count if index in fills else 0 for index, count in enumerate(counts)]
     else:
-        counts = _counts_apart(plan.fillings, starts, instants, kind_of_each) if alike else [0] * len(starts)
+        counts = [0] * len(starts)
     if same_id or plan.per_subject or totals:
         _adjust(counts, ask, starts, since, totals, same_id)
     full = plan.full(counts)
@@ -125,20 +121,13 @@ def weigh(  # noqa: PLR0917 - the whole of what a store reads, in the order in w
     return _tuple(Facts, (now, False, counts, touches, said, suppressed, held, held_by))
 
 
-def _counts(fills: Sequence[int], starts: Sequence[int], instants: Sequence[int]) -> list[int]:
-    """How many of the instants each condition counts, where all of them fill the same."""
-    number = len(instants)
-    found = list(map(number.__sub__, map(bisect_left, repeat(instants), starts)))
-    return found if len(fills) == len(starts) else [found[i] if i in fills else 0 for i in range(len(starts))]
-
-
 def _counts_apart(
     fillings: Mapping[Kind, Sequence[int]],
     starts: Sequence[int],
     instants: Sequence[int],
     kind_of_each: Callable[[], Iterable[Kind]],
 ) -> list[int]:
-    """The same where entries fill different conditions: those that fill the same are counted together."""
+    """What each condition counts where entries fill different ones: those that fill the same are counted together."""
     alike: dict[Sequence[int], list[int]] = {}
     for at, kind in zip(instants, kind_of_each(), strict=True):
         alike.setdefault(fillings[kind], []).append(at)
