@@ -25,7 +25,7 @@ from fairtouch.instants import INSTANT_MAX
 from fairtouch.stores import sqlite_registers as registers
 from fairtouch.stores.port import WRITTEN_OTHERWISE, Recorded, Settlement, Spoken, Utterance
 from fairtouch.stores.sqlite_connections import NOT_OURS, Connections, Synchronous, damage, understood
-from fairtouch.stores.sqlite_heads import EMPTY, Head, head_of, packed
+from fairtouch.stores.sqlite_heads import EMPTY, ENTRIES_MAX, Head, head_of, packed
 from fairtouch.stores.weighing import holder, is_stale, recordable, stamped, weigh
 from fairtouch.touch import Kind
 
@@ -66,6 +66,8 @@ _COLLAPSE: Final = """
 """
 _PRUNE: Final = "DELETE FROM entries WHERE customer > ? AND customer <= ? AND at < ?"
 
+_MIXTURES_MAX: Final = 8_192
+
 Row = tuple[int, int, str | None, str, bytes, int, int, bytes | None]
 
 _by_instant = attrgetter("at")
@@ -98,6 +100,7 @@ class SqliteStore:
         self._connections = Connections(path, synchronous)
         self._kinds: dict[int, Kind] = {}
         self._kind_ids: dict[Kind, int] = {}
+        self._mixtures: dict[tuple[int, ...], frozenset[Kind]] = {}
 
     def bind(self, namespace: bytes, fingerprint: bytes, keep: int) -> None:
         key = namespace.hex()
@@ -189,8 +192,16 @@ class SqliteStore:
         if head.older >= since:
             rows = connection.execute(_INSTANTS, (kept.customer, since)).fetchall()
             ats, numbers = (*(row[1] for row in rows), *ats), (*(row[0] for row in rows), *numbers)
-        kinds = self._kinds
-        return ats, numbers, frozenset(kinds.get(number) or self._kind(connection, number) for number in set(numbers))
+        return ats, numbers, self._mixtures.get(numbers) or self._mixture(connection, numbers)
+
+    def _mixture(self, connection: sqlite3.Connection, numbers: tuple[int, ...]) -> frozenset[Kind]:
+        """The kinds behind numbers, remembered: who gets the same campaigns has the same numbers."""
+        if len(self._mixtures) >= _MIXTURES_MAX:
+            self._mixtures.clear()
+        kinds = frozenset(self._kind(connection, number) for number in set(numbers))
+        if len(numbers) <= ENTRIES_MAX:
+            self._mixtures[numbers] = kinds
+        return kinds
 
     # Writing
 
