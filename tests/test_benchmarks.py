@@ -24,13 +24,13 @@ def site(tmp_path_factory):
 
 @pytest.mark.parametrize("contestant", EVERYBODY)
 def test_every_contestant_runs(contestant, site):
-    """Each of them does a few calls, meets the history that it says it meets, and tells how long a call took."""
+    """Each of them does a few calls, meets the history that it says it meets, and says what it took."""
     for name in contestant.needs:
         files.prepare(site, name)
 
     numbers = contestant.run(site)
 
-    assert numbers["instructions" if "instructions" in numbers else "us"] > 0
+    assert next(numbers[metric] for metric in ("us", "instructions", "bytes") if metric in numbers) > 0
 
 
 @pytest.mark.parametrize("group", GROUPS.values(), ids=GROUPS)

@@ -8,12 +8,12 @@ from hypothesis import HealthCheck, settings
 from fairtouch import Governor, Policy
 from fairtouch.stores.memory_async import AsyncMemoryStore
 from tests.in_a_loop import GovernorInALoop
-from tests.test_stores_agree import StoresAgree
+from tests.test_stores_agree import StoresAgree, _redis  # noqa: F401 - a fixture
 from tests.twins import Twins
 
 
 class FrontsAgree(StoresAgree):
-    """The same operations on a governor, and on asynchronous ones over memory and over SQLite."""
+    """The same operations on a governor, and on asynchronous ones over memory, SQLite and Redis."""
 
     @cached_property
     def awaited(self) -> AsyncMemoryStore:
@@ -23,12 +23,13 @@ class FrontsAgree(StoresAgree):
     def govern(self, policy: dict[str, Any]) -> Twins:
         """A governor of each kind."""
         loaded = Policy.model_validate(policy)
-        memory, sqlite = self.stores
+        memory, sqlite, redis = self.stores
         return Twins(
             [
                 Governor(loaded, memory, clock=self.clock),
                 GovernorInALoop(loaded, self.awaited, clock=self.clock),
                 GovernorInALoop(loaded, sqlite, clock=self.clock),
+                GovernorInALoop(loaded, redis, clock=self.clock),
             ]
         )
 

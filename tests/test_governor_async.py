@@ -48,9 +48,11 @@ def sqlite_url(database: Path) -> str:
     return f"sqlite:///{database}"
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=["memory", "sqlite", "redis"])
 def url(request: pytest.FixtureRequest, sqlite_url: str) -> str:
     """The URL of an empty store, of each kind in turn."""
+    if request.param == "redis":
+        return str(request.getfixturevalue("redis_url"))
     return "memory://" if request.param == "memory" else sqlite_url
 
 

@@ -1,24 +1,27 @@
-"""Whatever happens in whatever order, memory and SQLite say the same, and what the model says where it knows."""
+"""Whatever happens in whatever order, memory, SQLite and Redis say the same, and what the model says where it knows."""
 
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from itertools import count
 from pathlib import Path
 from typing import Any, TypeVar
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from fairtouch import Decision, Governor, Policy, Touch
 from fairtouch.instants import from_ms, to_ms
-from fairtouch.stores import sqlite_heads
+from fairtouch.stores import redis_documents, sqlite_heads
 from fairtouch.stores.memory import MemoryStore
 from fairtouch.testing import FrozenClock
 from tests.model.model import Asked, IdConflictError
 from tests.model.rules import Cap, selects
 from tests.oracle import Oracle
+from tests.redis_servers import Server
 from tests.small_world import (
     ADDRESSES,
     CUSTOMERS,
@@ -81,13 +84,26 @@ class Admitted:
     touch: Asked
 
 
+SERVERS: list[Server] = []
+PREFIXES = count()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _redis(redis_server: Server) -> None:
+    SERVERS.append(redis_server)
+
+
 class StoresAgree(RuleBasedStateMachine):
-    """Two policies on each of two stores, all driven by one clock, and the model beside one of the policies."""
+    """Two policies on each of three stores, all driven by one clock, and the model beside one of the policies."""
 
     def __init__(self) -> None:
         super().__init__()
         self.folder = tempfile.TemporaryDirectory(prefix="stores-")
-        self.stores = [MemoryStore(), f"sqlite:///{Path(self.folder.name, 'touches.db')}"]
+        self.stores = [
+            MemoryStore(),
+            f"sqlite:///{Path(self.folder.name, 'touches.db')}",
+            f"{SERVERS[0].url}?prefix=agree-{next(PREFIXES)}&deadline_seconds=5",
+        ]
         self.clock = FrozenClock(STARTS[0])
         self.oracle = Oracle(MODELLED)
         self.modelled, self.other = self.govern(MODELLED), self.govern(OTHERS[0])
@@ -414,12 +430,12 @@ class StoresAgreeOnLongLedgers(StoresAgree):
 
     def __init__(self) -> None:
         self.entries_max = sqlite_heads.ENTRIES_MAX
-        sqlite_heads.ENTRIES_MAX = 2
+        sqlite_heads.ENTRIES_MAX = redis_documents.ENTRIES_MAX = 2
         super().__init__()
 
     def teardown(self) -> None:
         """As it was."""
-        sqlite_heads.ENTRIES_MAX = self.entries_max
+        sqlite_heads.ENTRIES_MAX = redis_documents.ENTRIES_MAX = self.entries_max
         super().teardown()
 
 

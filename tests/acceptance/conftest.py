@@ -26,9 +26,11 @@ def build(
     return Governor(Policy.model_validate(complete), store=store, clock=clock, **options), clock
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=["memory", "sqlite", "redis"])
 def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """The URL of an empty store, of each kind in turn."""
+    if request.param == "redis":
+        return str(request.getfixturevalue("redis_url"))
     return "memory://" if request.param == "memory" else f"sqlite:///{tmp_path}/touches.db"
 
 

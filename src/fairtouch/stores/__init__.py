@@ -10,44 +10,45 @@ from fairtouch.stores.port_async import AsyncStore
 
 T = TypeVar("T")
 Opener = Callable[[str], T]
-"""Opens the store that the rest of a URL stands for."""
+"""Opens the store that a URL stands for."""
 
 
-def _memory(rest: str) -> Store:
+def _memory(url: str) -> Store:
     from fairtouch.stores.memory import MemoryStore
 
-    _check_nameless(rest)
+    _check_nameless(url)
     return MemoryStore()
 
 
-def _memory_async(rest: str) -> AsyncStore:
+def _memory_async(url: str) -> AsyncStore:
     from fairtouch.stores.memory_async import AsyncMemoryStore
 
-    _check_nameless(rest)
+    _check_nameless(url)
     return AsyncMemoryStore()
 
 
-def _check_nameless(rest: str) -> None:
-    if rest:
+def _check_nameless(url: str) -> None:
+    if rest := url.partition("://")[2]:
         raise StoreError(f"memory://{rest[:40]}: a memory store has no name; write 'memory://' (nothing was opened)")
 
 
-def _sqlite(rest: str) -> Store:
+def _sqlite(url: str) -> Store:
     from fairtouch.stores.sqlite import SqliteStore
 
-    path, options = _sqlite_file(rest)
+    path, options = _sqlite_file(url)
     return SqliteStore(path, **options)
 
 
-def _sqlite_async(rest: str) -> AsyncStore:
+def _sqlite_async(url: str) -> AsyncStore:
     from fairtouch.stores.sqlite_async import AsyncSqliteStore
 
-    path, options = _sqlite_file(rest)
+    path, options = _sqlite_file(url)
     return AsyncSqliteStore(path, **options)
 
 
-def _sqlite_file(rest: str) -> tuple[str, dict[str, Any]]:
+def _sqlite_file(url: str) -> tuple[str, dict[str, Any]]:
     """The path and the options; the store looks at their values itself."""
+    rest = url.partition("://")[2]
     if not rest.startswith("/") or rest == "/":
         raise StoreError(
             "write 'sqlite:///touches.db' for a file in this directory, 'sqlite:////var/lib/touches.db' for any other"
@@ -61,9 +62,25 @@ def _sqlite_file(rest: str) -> tuple[str, dict[str, Any]]:
     return path, options
 
 
+def _redis(url: str) -> Store:
+    from fairtouch.stores.redis_urls import redis_store
+
+    return redis_store(url)
+
+
+def _redis_async(url: str) -> AsyncStore:
+    from fairtouch.stores.redis_urls import async_redis_store
+
+    return async_redis_store(url)
+
+
 _SCHEMES: Final[dict[str, tuple[Opener[Store], Opener[AsyncStore]]]] = {
     "memory": (_memory, _memory_async),
     "sqlite": (_sqlite, _sqlite_async),
+    "redis": (_redis, _redis_async),
+    "rediss": (_redis, _redis_async),
+    "unix": (_redis, _redis_async),
+    "redis+sentinel": (_redis, _redis_async),
 }
 
 
@@ -91,23 +108,21 @@ def find_async_store(store: str | AsyncStore) -> AsyncStore:
 
 
 def open_store(url: str) -> Store:
-    """The store behind a URL: 'sqlite:///touches.db' or 'memory://'. Raises StoreError for another scheme, or what
-    the store says.
+    """The store behind a URL: 'sqlite:///touches.db', 'redis://host:6379/0' or 'memory://'. Raises StoreError for
+    another scheme, or what the store says.
     """
-    (opener, _), rest = _openers(url)
-    return opener(rest)
+    return _openers(url)[0](url)
 
 
 def open_async_store(url: str) -> AsyncStore:
     """The same for an asynchronous store, which opens what it needs at its first call."""
-    (_, opener), rest = _openers(url)
-    return opener(rest)
+    return _openers(url)[1](url)
 
 
-def _openers(url: str) -> tuple[tuple[Opener[Store], Opener[AsyncStore]], str]:
-    scheme, separator, rest = url.partition("://")
+def _openers(url: str) -> tuple[Opener[Store], Opener[AsyncStore]]:
+    scheme, separator, _ = url.partition("://")
     if not separator or scheme not in _SCHEMES:
         raise StoreError(
             f"{scheme[:40]!r} is no scheme of a store; known are {', '.join(f'{name}://' for name in _SCHEMES)}"
         )
-    return _SCHEMES[scheme], rest
+    return _SCHEMES[scheme]

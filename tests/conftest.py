@@ -1,0 +1,26 @@
+"""What tests of several rooms share: a Redis server for the whole run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import count
+
+import pytest
+
+from tests.redis_servers import Server
+
+_prefixes = count()
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A Redis that runs as long as the tests do."""
+    server = Server(tmp_path_factory.mktemp("redis"))
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def redis_url(redis_server: Server) -> str:
+    """The URL of an empty store on it."""
+    return f"{redis_server.url}?prefix=test-{next(_prefixes)}&deadline_seconds=5"
