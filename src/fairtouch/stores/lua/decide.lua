@@ -84,48 +84,65 @@ if ARGV[8] ~= '' then
   if older > 0 and redis.call('HEXISTS', KEYS[3], sub(ARGV[8], 3)) == 1 then is_doubtful, is_known = true, true end
 end
 
--- The counts.
-local starts, counts, lowest = {}, {}, now + 1
+-- The counts. Entries of one row are counted together: each condition looks for its start among their instants.
+local fills, rows, instants = {}, {}, {} -- the row of a kind; the conditions of a row; its instants, newest first
+local starts, limits, lowest = {}, {}, now + 1
 for index = 1, conditions do
-  local span, start = unpack_struct('>I6I6', plan, 16 * index + 19)
+  local span, start, limit = unpack_struct('>I6I6I4', plan, 16 * index + 19)
   if span > 0 then start = now - span + 1 end
-  starts[index], counts[index] = start, 0
+  starts[index], limits[index] = start, limit
   if start < lowest then lowest = start end
 end
-local rows = {}
 local function row_of(which)
   local place = find(ARGV[5], which, 1, true)
   while place and place % 4 ~= 1 do place = find(ARGV[5], which, place + 1, true) end
   if not place then return false end
-  local first = byte(ARGV[5], place + 3) * conditions
-  return { byte(ARGV[6], first + 1, first + conditions) }
+  local row = byte(ARGV[5], place + 3)
+  if not rows[row] then
+    rows[row] = { byte(ARGV[6], row * conditions + 1, row * conditions + conditions) }
+    instants[row] = {}
+  end
+  return row
 end
-local function count(columns, first, last)
+local function collect(columns, first, last)
   for place = last - 9, first, -9 do
     local at, which = unpack_struct('>I6c3', columns, place)
     if at < lowest then return end
-    local row = rows[which]
+    local row = fills[which]
     if row == nil then
       row = row_of(which)
-      rows[which] = row
+      fills[which] = row
     end
     if not row then
       is_doubtful = true
       return
     end
-    for index = 1, conditions do
-      if row[index] == 1 and at >= starts[index] then counts[index] = counts[index] + 1 end
-    end
+    local hers = instants[row]
+    hers[#hers + 1] = at
   end
 end
-count(document, columns_at, details_at)
+collect(document, columns_at, details_at)
 local columns = false
 if older > 0 and older >= lowest then
   columns = redis.call('GET', KEYS[2])
-  if columns then count(columns, 1, #columns + 1) end
+  if columns then collect(columns, 1, #columns + 1) end
 end
+local counts = {}
 for index = 1, conditions do
-  if counts[index] >= unpack_struct('>I4', plan, 16 * index + 31) then is_doubtful = true end
+  local start, count = starts[index], 0
+  for row, hers in pairs(instants) do
+    if rows[row][index] == 1 then
+      local low, high = 0, #hers -- so many are at or after the start; they stand first
+      if high > 0 and hers[high] >= start then low = high end
+      while low < high do
+        local middle = math.ceil((low + high) / 2)
+        if hers[middle] >= start then low = middle else high = middle - 1 end
+      end
+      count = count + low
+    end
+  end
+  counts[index] = count
+  if count >= limits[index] then is_doubtful = true end
 end
 
 if take == 1 and (now < newest or number >= most) then is_doubtful = true end
@@ -140,8 +157,7 @@ end
 
 local lease_end = now + lease
 if is_open == 1 and closes_at < lease_end then lease_end = closes_at end
-local answer = pack('>I6I6', now, lease_end)
-for index = 1, conditions do answer = answer .. pack('>I4', counts[index]) end
+local answer = pack('>I6I6' .. string.rep('I4', conditions), now, lease_end, unpack(counts))
 if take == 0 then return 'F' .. answer .. words end
 redis.call('SET', KEYS[1],
   pack('>Bc4c4I6I2I2I2', 1, names, turn, older, number + 1, profile_length, words_length)
