@@ -7,6 +7,7 @@ but digests.
 
 import hashlib
 import re
+import threading
 from binascii import b2a_base64
 from collections.abc import Iterable, Sequence
 from importlib import resources
@@ -69,7 +70,7 @@ class Keys:
 
     def suppression(self, address: bytes) -> bytes:
         """What stands against an address."""
-        return b"%b:a:{%b}" % (self._prefix, b2a_base64(address, newline=False)[:22])
+        return b"%b:{%b}:s" % (self._prefix, b2a_base64(address, newline=False)[:22])
 
 
 def _literally(prefix: bytes) -> bytes:
@@ -85,7 +86,7 @@ def beside(document: bytes) -> tuple[bytes, bytes, bytes, bytes, bytes]:
 class PlanWords:
     """How a plan stands in calls. It grows with the kinds that ledgers turn out to hold."""
 
-    __slots__ = ("_plan", "_rows", "covering", "fills", "packed", "profile", "rows", "told")
+    __slots__ = ("_lock", "_plan", "_rows", "covering", "fills", "packed", "profile", "rows", "told")
 
     def __init__(self, plan: Plan, covering: Iterable[int]) -> None:
         self._plan = plan
@@ -104,9 +105,14 @@ class PlanWords:
         self.told: set[int] = set()
         self.fills, self.rows = b"", b""
         self._rows: dict[tuple[int, ...], int] = {}
+        self._lock = threading.Lock()
 
     def tell(self, kinds: Iterable[tuple[int, Kind]]) -> None:
-        """Says in every later call what these kinds fill."""
+        """Says in every later call what these kinds fill. A call reads `fills` before `rows`, which only grow."""
+        with self._lock:
+            self._tell(kinds)
+
+    def _tell(self, kinds: Iterable[tuple[int, Kind]]) -> None:
         for number, kind in kinds:
             if number in self.told:
                 continue
