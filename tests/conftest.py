@@ -1,4 +1,4 @@
-"""What tests of several rooms share: a Redis server for the whole run."""
+"""What tests of several rooms share: a Redis server for the whole run, and a disk that can be made to fail."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from itertools import count
 
 import pytest
 
+from tests.faulty_disk import out_of_reach
 from tests.redis_servers import Server
 
 _prefixes = count()
@@ -18,6 +19,13 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     server = Server(tmp_path_factory.mktemp("redis"))
     yield server
     server.stop()
+
+
+@pytest.fixture(scope="session")
+def disk_within_reach() -> None:
+    """Fails, with the reason, where no faulty disk can be laid under SQLite: a proof that did not run is none."""
+    reason = out_of_reach()
+    assert not reason, reason
 
 
 @pytest.fixture

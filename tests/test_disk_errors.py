@@ -5,22 +5,20 @@ The program that runs on such disks, and what it is judged by, stands in `tests/
 
 from __future__ import annotations
 
-import os
 import re
 from concurrent.futures import ThreadPoolExecutor
 from tempfile import mkdtemp
 
 import pytest
 
-from tests.faulty_disk import FAILURES, out_of_reach
+from tests.faulty_disk import FAILURES
 from tests.workers import in_new_process
 from tests.workers.bad_disks import Tried, fail_everywhere, forget_writes
 
 PARTS = 2  # at a time, because CI has two cores
 SENTENCE = re.compile(r"touches\.db: the (disk|database file) .+ \(.+\); .+")
 
-if (REASON := out_of_reach()) and not os.environ.get("CI"):
-    pytest.skip(REASON, allow_module_level=True)
+pytestmark = pytest.mark.usefixtures("disk_within_reach")
 
 
 @pytest.fixture(scope="module", params=[False, True], ids=["once", "from then on"])

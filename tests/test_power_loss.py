@@ -5,7 +5,6 @@ Each cut is made from what SQLite wrote and synced, by the rules on top of `test
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +12,6 @@ from tempfile import mkdtemp
 
 import pytest
 
-from tests.faulty_disk import out_of_reach
 from tests.workers import in_new_process
 from tests.workers.power_cuts import LIES, PROMISES, Aftermath, Plan, cut_and_look
 
@@ -21,8 +19,7 @@ SEEDS = range(1, 5)
 OPERATIONS = 600
 CUTS = 255  # per seed
 
-if (REASON := out_of_reach()) and not os.environ.get("CI"):
-    pytest.skip(REASON, allow_module_level=True)
+pytestmark = pytest.mark.usefixtures("disk_within_reach")
 
 Cut = Callable[[Plan], Aftermath]
 
