@@ -23,6 +23,7 @@ from redis.retry import Retry
 
 from fairtouch import FairtouchError, Governor, Refused, StoreError, StoreUnavailable, Touch
 from fairtouch.stores.redis import RedisStore
+from fairtouch.stores.redis_calls import Keys
 from fairtouch.stores.redis_documents import document_of
 from tests.redis_servers import LOSE, PASS, SWALLOW, Network, Server, free_port
 from tests.workers import answer, codes, govern, in_threads, used
@@ -915,7 +916,7 @@ def damaged(redis_server: Server, redis_url: str, prefix: str) -> Iterator[tuple
         governor.confirm(reservation)
         governor.reserve("ada", channel="sms", id="sms")
         governor.consent.opt_out("ada")
-        key = RedisStore(client, prefix=prefix)._steps.keys.document(governor._digests.customer("ada"))
+        key = Keys(prefix).document(governor._digests.customer("ada"))
         document = client.get(key)
         beside = {name: client.dump(name) for name in client.keys(f"{prefix}:{{*") if name.startswith(key + b":")}
 
@@ -1008,7 +1009,7 @@ def test_a_document_of_somebody_else(damaged):
 def test_a_key_of_another_type(redis_server, redis_url, prefix):
     """A key that holds something of another type is a StoreError."""
     with govern(redis_url, WEEKLY) as governor, redis_server.client() as client:
-        key = RedisStore(client, prefix=prefix)._steps.keys.document(governor._digests.customer("ada"))
+        key = Keys(prefix).document(governor._digests.customer("ada"))
         client.sadd(key, "member")
         for verb in (READS | CHANGES).values():
             with pytest.raises(StoreError):
@@ -1018,7 +1019,7 @@ def test_a_key_of_another_type(redis_server, redis_url, prefix):
 def test_a_batch_with_a_damaged_document(redis_server, redis_url, prefix):
     """An error about one customer of a batch gives the slots of all others back."""
     with govern(redis_url, WEEKLY) as governor, redis_server.client() as client:
-        key = RedisStore(client, prefix=prefix)._steps.keys.document(governor._digests.customer("customer-5"))
+        key = Keys(prefix).document(governor._digests.customer("customer-5"))
         client.set(key, b"damaged")
         touches = [Touch(f"customer-{index}", channel="email", id="news") for index in range(10)]
         with pytest.raises(StoreError):

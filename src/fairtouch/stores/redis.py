@@ -1,7 +1,7 @@
 """The distributed store: one Redis (or Valkey) for workers on many machines; a reservation is one round trip.
 
-What is said to Redis stands in `redis_steps`, how it is packed in `redis_documents` and `redis_calls`, and on which
-connection in `redis_connections`; here the steps are run, one after the other or many side by side.
+What is said to Redis stands behind `redis_verbs`, how it is packed in `redis_documents` and `redis_calls`, and on which
+connection in `redis_connections`; here the steps of the verbs are run.
 """
 
 from collections.abc import Iterator, Sequence
@@ -10,12 +10,12 @@ from typing import Final, TypeVar
 import redis
 
 from fairtouch.consent import Said, Scope
-from fairtouch.errors import StoreError
 from fairtouch.facts import Ask, Entry, Facts, Stale, SuppressionCause
-from fairtouch.stores.port import WRITTEN_OTHERWISE, Recorded, Settlement, Spoken, Utterance
+from fairtouch.stores.port import Recorded, Settlement, Spoken, Utterance
 from fairtouch.stores.redis_connections import Connections
-from fairtouch.stores.redis_durability import OnEviction, cannot_look, durability_of, look_at
-from fairtouch.stores.redis_steps import Step, Steps
+from fairtouch.stores.redis_durability import OnEviction, durability_of
+from fairtouch.stores.redis_steps import Step
+from fairtouch.stores.redis_verbs import Verbs
 
 T = TypeVar("T")
 
@@ -40,7 +40,7 @@ class RedisStore:
         on_eviction: OnEviction = "warn",
     ) -> None:
         self._connections: Final = Connections(client, deadline_seconds, durability_of(durability))
-        self._steps: Final = Steps(prefix)
+        self._verbs: Final = Verbs(prefix)
         self._on_eviction: Final = on_eviction
 
     def _run(self, step: Step[T]) -> T:
@@ -54,66 +54,59 @@ class RedisStore:
             return result
 
     def bind(self, namespace: bytes, fingerprint: bytes, keep: int) -> None:
-        if self._run(self._steps.bind(namespace, fingerprint, keep)) != fingerprint:
-            raise StoreError(WRITTEN_OTHERWISE)
-        try:
-            settings = self._run(self._steps.settings())
-        except StoreError as error:
-            cannot_look(error, self._on_eviction)
-        else:
-            look_at(settings, self._on_eviction)
+        self._run(self._verbs.registers.bind(namespace, fingerprint, keep, self._on_eviction))
 
     def close(self) -> None:
         self._connections.close()
 
     def decide(self, asks: Sequence[Ask]) -> list[Facts | Stale]:
-        return self._run(self._steps.decide(asks))
+        return self._run(self._verbs.deciding.decide(asks))
 
     def confirm(self, customer: bytes, entry: Entry, scopes: Sequence[Scope | None], now: int | None) -> Settlement:
-        return self._run(self._steps.confirm(customer, entry, scopes, now))
+        return self._run(self._verbs.ledgers.confirm(customer, entry, scopes, now))
 
     def release(self, customer: bytes, entry: Entry, now: int | None) -> Settlement:
-        return self._run(self._steps.release(customer, entry, now))
+        return self._run(self._verbs.ledgers.release(customer, entry, now))
 
     def record(self, customer: bytes, entry: Entry, keep: int, now: int | None) -> Recorded:
-        return self._run(self._steps.record(customer, entry, keep, now))
+        return self._run(self._verbs.ledgers.record(customer, entry, keep, now))
 
     def history(self, customer: bytes) -> list[Entry]:
-        return self._run(self._steps.history(customer))
+        return self._run(self._verbs.ledgers.history(customer))
 
     def prune(self, keep: int, now: int | None) -> Iterator[int]:
-        since = self._run(self._steps.oldest_kept(keep, now))
-        cursor, gone = self._run(self._steps.prune(0, since))
+        since = self._run(self._verbs.ledgers.oldest_kept(keep, now))
+        cursor, gone = self._run(self._verbs.ledgers.prune(0, since))
         while cursor:
             if gone:
                 yield gone
-            cursor, gone = self._run(self._steps.prune(cursor, since))
+            cursor, gone = self._run(self._verbs.ledgers.prune(cursor, since))
         if gone:
             yield gone
 
     def complete_since(self) -> int:
-        return self._run(self._steps.complete_since())
+        return self._run(self._verbs.ledgers.complete_since())
 
     def say(self, utterances: Sequence[Utterance], now: int | None) -> list[int | None]:
-        return self._run(self._steps.say(utterances, now))
+        return self._run(self._verbs.registers.say(utterances, now))
 
     def said(self, customer: bytes, scopes: Sequence[Scope | None], now: int | None) -> tuple[int, tuple[Said, ...]]:
-        return self._run(self._steps.said(customer, scopes, now))
+        return self._run(self._verbs.registers.said(customer, scopes, now))
 
     def spoken(self, customer: bytes) -> list[Spoken]:
-        return self._run(self._steps.spoken(customer))
+        return self._run(self._verbs.registers.spoken(customer))
 
     def suppress(self, address: bytes, cause: SuppressionCause, event_id: str | None, now: int | None) -> bool:  # noqa: ARG002
-        return self._run(self._steps.suppress(address, cause, event_id))
+        return self._run(self._verbs.registers.suppress(address, cause, event_id))
 
     def unsuppress(self, address: bytes) -> bool:
-        return self._run(self._steps.unsuppress(address))
+        return self._run(self._verbs.registers.unsuppress(address))
 
     def suppressed(self, address: bytes) -> SuppressionCause | None:
-        return self._run(self._steps.suppressed(address))
+        return self._run(self._verbs.registers.suppressed(address))
 
     def profile(self, customer: bytes) -> str:
-        return self._run(self._steps.profile(customer))
+        return self._run(self._verbs.registers.profile(customer))
 
     def replace_profile(self, customer: bytes, old: str, new: str) -> bool:
-        return self._run(self._steps.replace_profile(customer, old, new))
+        return self._run(self._verbs.registers.replace_profile(customer, old, new))

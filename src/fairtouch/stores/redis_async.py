@@ -6,12 +6,12 @@ from typing import Final, TypeVar
 from redis import asyncio as redis
 
 from fairtouch.consent import Said, Scope
-from fairtouch.errors import StoreError
 from fairtouch.facts import Ask, Entry, Facts, Stale, SuppressionCause
-from fairtouch.stores.port import WRITTEN_OTHERWISE, Recorded, Settlement, Spoken, Utterance
+from fairtouch.stores.port import Recorded, Settlement, Spoken, Utterance
 from fairtouch.stores.redis_connections_async import AsyncConnections
-from fairtouch.stores.redis_durability import OnEviction, cannot_look, durability_of, look_at
-from fairtouch.stores.redis_steps import Step, Steps
+from fairtouch.stores.redis_durability import OnEviction, durability_of
+from fairtouch.stores.redis_steps import Step
+from fairtouch.stores.redis_verbs import Verbs
 
 T = TypeVar("T")
 
@@ -33,7 +33,7 @@ class AsyncRedisStore:
         on_eviction: OnEviction = "warn",
     ) -> None:
         self._connections: Final = AsyncConnections(client, deadline_seconds, durability_of(durability))
-        self._steps: Final = Steps(prefix)
+        self._verbs: Final = Verbs(prefix)
         self._on_eviction: Final = on_eviction
 
     async def _run(self, step: Step[T]) -> T:
@@ -47,70 +47,63 @@ class AsyncRedisStore:
             return result
 
     async def bind(self, namespace: bytes, fingerprint: bytes, keep: int) -> None:
-        if await self._run(self._steps.bind(namespace, fingerprint, keep)) != fingerprint:
-            raise StoreError(WRITTEN_OTHERWISE)
-        try:
-            settings = await self._run(self._steps.settings())
-        except StoreError as error:
-            cannot_look(error, self._on_eviction)
-        else:
-            look_at(settings, self._on_eviction)
+        await self._run(self._verbs.registers.bind(namespace, fingerprint, keep, self._on_eviction))
 
     async def aclose(self) -> None:
         await self._connections.aclose()
 
     async def decide(self, asks: Sequence[Ask]) -> list[Facts | Stale]:
-        return await self._run(self._steps.decide(asks))
+        return await self._run(self._verbs.deciding.decide(asks))
 
     async def confirm(
         self, customer: bytes, entry: Entry, scopes: Sequence[Scope | None], now: int | None
     ) -> Settlement:
-        return await self._run(self._steps.confirm(customer, entry, scopes, now))
+        return await self._run(self._verbs.ledgers.confirm(customer, entry, scopes, now))
 
     async def release(self, customer: bytes, entry: Entry, now: int | None) -> Settlement:
-        return await self._run(self._steps.release(customer, entry, now))
+        return await self._run(self._verbs.ledgers.release(customer, entry, now))
 
     async def record(self, customer: bytes, entry: Entry, keep: int, now: int | None) -> Recorded:
-        return await self._run(self._steps.record(customer, entry, keep, now))
+        return await self._run(self._verbs.ledgers.record(customer, entry, keep, now))
 
     async def history(self, customer: bytes) -> list[Entry]:
-        return await self._run(self._steps.history(customer))
+        return await self._run(self._verbs.ledgers.history(customer))
 
     async def prune(self, keep: int, now: int | None) -> AsyncIterator[int]:
-        since = await self._run(self._steps.oldest_kept(keep, now))
-        cursor, gone = await self._run(self._steps.prune(0, since))
+        since = await self._run(self._verbs.ledgers.oldest_kept(keep, now))
+        cursor, gone = await self._run(self._verbs.ledgers.prune(0, since))
         while cursor:
             if gone:
                 yield gone
-            cursor, gone = await self._run(self._steps.prune(cursor, since))
+            cursor, gone = await self._run(self._verbs.ledgers.prune(cursor, since))
         if gone:
             yield gone
 
     async def complete_since(self) -> int:
-        return await self._run(self._steps.complete_since())
+        return await self._run(self._verbs.ledgers.complete_since())
 
     async def say(self, utterances: Sequence[Utterance], now: int | None) -> list[int | None]:
-        return await self._run(self._steps.say(utterances, now))
+        return await self._run(self._verbs.registers.say(utterances, now))
 
     async def said(
         self, customer: bytes, scopes: Sequence[Scope | None], now: int | None
     ) -> tuple[int, tuple[Said, ...]]:
-        return await self._run(self._steps.said(customer, scopes, now))
+        return await self._run(self._verbs.registers.said(customer, scopes, now))
 
     async def spoken(self, customer: bytes) -> list[Spoken]:
-        return await self._run(self._steps.spoken(customer))
+        return await self._run(self._verbs.registers.spoken(customer))
 
     async def suppress(self, address: bytes, cause: SuppressionCause, event_id: str | None, now: int | None) -> bool:  # noqa: ARG002
-        return await self._run(self._steps.suppress(address, cause, event_id))
+        return await self._run(self._verbs.registers.suppress(address, cause, event_id))
 
     async def unsuppress(self, address: bytes) -> bool:
-        return await self._run(self._steps.unsuppress(address))
+        return await self._run(self._verbs.registers.unsuppress(address))
 
     async def suppressed(self, address: bytes) -> SuppressionCause | None:
-        return await self._run(self._steps.suppressed(address))
+        return await self._run(self._verbs.registers.suppressed(address))
 
     async def profile(self, customer: bytes) -> str:
-        return await self._run(self._steps.profile(customer))
+        return await self._run(self._verbs.registers.profile(customer))
 
     async def replace_profile(self, customer: bytes, old: str, new: str) -> bool:
-        return await self._run(self._steps.replace_profile(customer, old, new))
+        return await self._run(self._verbs.registers.replace_profile(customer, old, new))

@@ -34,7 +34,7 @@ from fairtouch.clock import seconds_running
 from fairtouch.errors import FairtouchError, StoreError, StoreUnavailable
 from fairtouch.stores.redis_calls import Call
 from fairtouch.stores.redis_durability import GRACE_SECONDS, Durability
-from fairtouch.stores.redis_steps import LOST
+from fairtouch.stores.redis_names import LOST
 
 _PASSING: Final = (OutOfMemoryError, ReadOnlyError, ClusterDownError, MasterDownError, TryAgainError)
 _PASSING_WORDS: Final = re.compile(r"(?:^|[ -])(?:OOM|READONLY|BUSY|NOREPLICAS|MISCONF|UNKILLABLE|MASTERDOWN) ")

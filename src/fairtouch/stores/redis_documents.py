@@ -6,11 +6,13 @@ in the document is newer. Rule 3: names (kinds, scopes) stand as numbers of thre
 table of names. `lua/decide.lua` reads the same format.
 """
 
+import struct
 from collections.abc import Callable, Iterable, Mapping
 from struct import Struct
 from typing import Final, NamedTuple
 
 from fairtouch.consent import Said
+from fairtouch.errors import StoreError
 from fairtouch.facts import Entry, Stage
 from fairtouch.touch import Kind
 
@@ -26,6 +28,15 @@ _ADDRESS_LENGTH: Final = 16
 _SIX: Final = 1 << 32
 
 KindOf = Callable[[int], Kind]
+NEVER_WRITTEN: Final = (ValueError, TypeError, LookupError, struct.error)
+"""What reading a document raises that fairtouch never wrote."""
+
+
+def damaged(error: Exception) -> StoreError:
+    """What to raise instead."""
+    return StoreError(
+        f"a customer's document holds what fairtouch never wrote ({error}); restore it. Nothing was recorded"
+    )
 
 
 class Document(NamedTuple):

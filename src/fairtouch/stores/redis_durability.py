@@ -8,10 +8,10 @@ reaches somebody who said no.
 
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any, Final, Literal, NamedTuple
 
-from fairtouch.errors import StoreError, StoreUnavailable
+from fairtouch.errors import FairtouchError, StoreError, StoreUnavailable
 
 OnEviction = Literal["warn", "refuse"]
 _REPLICATED: Final = re.compile(r"replicated\(([1-9][0-9]?)\)")
@@ -67,19 +67,25 @@ def durability_of(text: str) -> Durability:
     return Durability(int(found[1]))
 
 
-def look_at(settings: Mapping[str, str], on_eviction: OnEviction) -> None:
-    """Says what a server's settings may do to opt-outs. Raises StoreError when they may be evicted and that is to be
-    refused.
+def look_at(told: Sequence[bytes | FairtouchError], on_eviction: OnEviction) -> None:
+    """Says what a server that tells of its memory and its persistence (`INFO`) may do to opt-outs. When opt-outs may be
+    evicted, or that is not told, it raises StoreError if that is to be refused.
     """
+    settings: dict[str, str] = {}
+    for section in told:
+        if isinstance(section, FairtouchError):
+            _warn(f"whether this Redis may lose opt-outs could not be found out ({section})", on_eviction)
+            return
+        for line in section.decode().splitlines():
+            name, _, value = line.partition(":")
+            settings[name] = value
     policy = settings.get("maxmemory_policy", "")
     if policy.startswith("allkeys") and settings.get("maxmemory", "0") != "0":
-        message = (
+        _warn(
             f"this Redis may evict opt-outs when its memory is full (maxmemory-policy {policy}); set it to noeviction, "
-            "or keep fairtouch on a Redis of its own"
+            "or keep fairtouch on a Redis of its own",
+            on_eviction,
         )
-        if on_eviction == "refuse":
-            raise StoreError(f"{message} (nothing was recorded)")
-        _log.warning(message)
     if settings.get("aof_enabled") == "0":
         _log.warning(
             "this Redis keeps no append-only file: a restart loses opt-outs that were said since its last snapshot; "
@@ -87,8 +93,7 @@ def look_at(settings: Mapping[str, str], on_eviction: OnEviction) -> None:
         )
 
 
-def cannot_look(error: StoreError, on_eviction: OnEviction) -> None:
-    """When the settings may not be read. Raises the error when a server that evicts opt-outs is to be refused."""
+def _warn(message: str, on_eviction: OnEviction) -> None:
     if on_eviction == "refuse":
-        raise error
-    _log.warning("whether this Redis may lose opt-outs could not be found out (%s)", error)
+        raise StoreError(f"{message} (nothing was recorded)")
+    _log.warning(message)

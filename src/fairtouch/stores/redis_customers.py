@@ -1,0 +1,202 @@
+"""A customer on Redis: what was read of her, and how what became of her is written if nobody else changed her since."""
+
+import hashlib
+import os
+from bisect import bisect_left, insort
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from operator import attrgetter
+from typing import Final
+
+from fairtouch.consent import Said, Scope
+from fairtouch.errors import StoreError
+from fairtouch.facts import Entry
+from fairtouch.stores.redis_calls import CHANGE, READ, Call, Keys, beside, pairs
+from fairtouch.stores.redis_documents import (
+    NEVER_WRITTEN,
+    Document,
+    column,
+    columns_of,
+    damaged,
+    detail,
+    document_of,
+    six,
+    unpacked,
+)
+from fairtouch.stores.redis_names import LOST, Names
+from fairtouch.stores.redis_steps import Step
+
+OLDER, TOTALS, SPOKEN = 1, 2, 4  # what to read beside a document
+_by_instant: Final = attrgetter("at")
+_FIELDS: Final = 500  # of a hash in one command: a script cannot unpack more than some thousands
+
+
+@dataclass(slots=True)
+class Kept:
+    """A customer as she was read, and the commands that bring what stands beside the document up to date."""
+
+    seen: bytes  # the document as it was
+    document: Document
+    now: int
+    entries: list[Entry]
+    counted: list[tuple[int, int]] = field(default_factory=list)  # of the older entries: instants and kinds, if read
+    older: list[Entry] | None = None  # None when they were not read
+    said: dict[Scope, Said] = field(default_factory=dict)
+    totals: dict[bytes, bytes] = field(default_factory=dict)
+    spoken: dict[bytes, bytes] = field(default_factory=dict)
+    commands: list[bytes | int] = field(default_factory=list)
+
+    def all(self) -> list[Entry]:
+        """Every entry that was read, oldest first."""
+        return [*(self.older or ()), *self.entries]
+
+    def order(self, name: bytes, key: int, *arguments: bytes | int) -> None:
+        """One more command for a key beside the document, by its place."""
+        self.commands += (name, key, len(arguments), *arguments)
+
+    def same_id(self, entry: Entry) -> list[Entry]:
+        """What stands under an entry's id."""
+        return [other for other in self.all() if other.id == entry.id and other.kind.event == entry.kind.event]
+
+    def reservation(self, entry: Entry) -> Entry | None:
+        """The entry with its id and its token."""
+        return next((other for other in self.same_id(entry) if other.token == entry.token), None)
+
+
+class Customers:
+    """Reads and changes customers, under one store's keys and names."""
+
+    def __init__(self, keys: Keys, names: Names) -> None:
+        self.keys: Final = keys
+        self.names: Final = names
+
+    def kept(self, seen: bytes, now: int, columns: bytes, *hashes: Sequence[bytes]) -> Step[Kept]:
+        """A customer from what was read of her: the document, the older columns; then names and values of the older
+        details, the totals, the words. Raises StoreError for what fairtouch never wrote.
+        """
+        if not self.names.table:
+            yield from self.names.learn_table()
+        if not seen:
+            return Kept(seen, Document(self.names.table, b"", 0, "", b"", b"", b""), now, [])
+        try:
+            document = document_of(seen)
+            if document.names != self.names.table:
+                raise StoreError(LOST)
+            counted = columns_of(columns)
+            yield from self.names.learn(number for _, number in (*counted, *columns_of(document.columns)))
+            kept = Kept(seen, document, now, document.entries(self.names.kinds.__getitem__), counted)
+            details, kept.totals, kept.spoken = (*map(pairs, hashes), {}, {}, {})[:3]
+            if details or not document.older:
+                kept.older = self._older(columns, details)
+            yield from self.names.learn(int.from_bytes(name, "big") for name in kept.totals)
+            yield from self.names.learn(int.from_bytes(name[:3], "big") for name in kept.spoken)
+            kept.said = yield from self.names.said(document.words)
+        except NEVER_WRITTEN as error:
+            raise damaged(error) from error
+        return kept
+
+    def _older(self, columns: bytes, details: Mapping[bytes, bytes]) -> list[Entry]:
+        """What stands beside a document, oldest first."""
+        found = []
+        for packed in details.values():
+            offset = 0
+            while offset < len(packed):
+                ((at, number),) = columns_of(packed[offset : offset + 9])
+                entry, offset = unpacked(at, self.names.kinds[number], packed, offset + 9)
+                found.append(entry)
+        if len(found) != len(columns) // 9:
+            raise ValueError("older entries that are counted and not kept")
+        return sorted(found, key=_by_instant)
+
+    def read(self, customer: bytes, wanted: int, now: int | None) -> Step[Kept]:
+        """A customer, and what is wanted beside the document; older entries are not always there to be read."""
+        clock, seen, *rest = yield Call(READ, beside(self.keys.document(customer)), (wanted,))
+        kept = yield from self.kept(seen, 0, *rest)
+        kept.now = now if now is not None else max(clock, kept.document.newest())
+        return kept
+
+    def read_for(self, customer: bytes, entry: Entry, now: int | None) -> Step[Kept]:
+        """A customer with what may hold a reservation: the older entries too, unless it stands in the document."""
+        kept = yield from self.read(customer, 0, now)
+        if kept.document.older and kept.reservation(entry) is None:
+            kept = yield from self.read(customer, OLDER, now)
+        return kept
+
+    def change(self, customer: bytes, kept: Kept, address: bytes | None = None, *, lasts: bool = False) -> Step[int]:
+        """Writes what became of a customer, if nobody else changed her meanwhile."""
+        return (yield from self.change_at(self.keys.document(customer), kept, address, lasts=lasts))
+
+    def change_at(self, key: bytes, kept: Kept, address: bytes | None = None, *, lasts: bool = False) -> Step[int]:
+        document = kept.document._replace(turn=os.urandom(4))
+        keys = beside(key)
+        seen = hashlib.sha1(kept.seen, usedforsecurity=False).hexdigest().encode() if kept.seen else b""
+        done = yield Call(
+            CHANGE,
+            keys if address is None else (*keys, self.keys.suppression(address)),
+            (seen, document.packed(), *kept.commands),
+            lasts,
+        )
+        return int(done)
+
+    def put(self, kept: Kept, entry: Entry) -> Step[None]:
+        """Puts an entry where its instant belongs."""
+        yield from self.names.kind_id(entry.kind)
+        if entry.at <= kept.document.older:
+            self._put_beside(kept, [entry])
+        else:
+            insort(kept.entries, entry, key=_by_instant)
+        self.repack(kept)
+
+    def _put_beside(self, kept: Kept, entries: Sequence[Entry]) -> None:
+        """Adds to the older entries, which must have been read."""
+        kept.older = sorted([*(kept.older or ()), *entries], key=_by_instant)
+        self.write_older(kept, {entry.id for entry in entries})
+
+    def write_older(self, kept: Kept, ids: Iterable[str]) -> None:
+        """Writes the columns of the older entries, and the details of those with these ids."""
+        older = kept.older or []
+        by_id: dict[str, list[bytes]] = {touch_id: [] for touch_id in ids}
+        for entry in older:
+            if entry.id in by_id:
+                by_id[entry.id] += (
+                    column(entry.at, self.names.kind_ids[entry.kind]),
+                    six(entry.lease_end),
+                    detail(entry),
+                )
+        written = [word for name, parts in by_id.items() if parts for word in (name.encode(), b"".join(parts))]
+        for first in range(0, len(written), 2 * _FIELDS):
+            kept.order(b"HSET", 3, *written[first : first + 2 * _FIELDS])
+        columns = b"".join(column(entry.at, self.names.kind_ids[entry.kind]) for entry in older)
+        if columns:
+            kept.order(b"SET", 2, columns)
+        else:
+            kept.order(b"DEL", 2)
+        gone = [name.encode() for name, parts in by_id.items() if not parts]
+        for first in range(0, len(gone), _FIELDS):
+            kept.order(b"HDEL", 3, *gone[first : first + _FIELDS])
+
+    def repack(self, kept: Kept) -> None:
+        """The document for the entries as they are now; when it is full its older half moves beside it.
+
+        Not where older entries stand there that were not read: then it waits for the next one who reads them.
+        """
+        pairs = [(entry, self.names.kind_ids[entry.kind]) for entry in kept.entries]
+        kept.document = kept.document.with_entries(pairs)
+        if kept.document.is_full() and kept.older is not None:
+            half = (len(kept.entries) + 1) // 2
+            while half < len(kept.entries) and kept.entries[half].at == kept.entries[half - 1].at:
+                half += 1  # an instant stands in one place
+            moved, kept.entries = kept.entries[:half], kept.entries[half:]
+            self._put_beside(kept, moved)
+            kept.document = kept.document._replace(older=moved[-1].at).with_entries(pairs[half:])
+
+    def replace(self, kept: Kept, old: Entry, new: Entry | None) -> None:
+        """Puts the entry that is confirmed in the place of the one that was reserved, or nothing."""
+        is_older = old.at <= kept.document.older
+        entries = (kept.older or []) if is_older else kept.entries
+        place = entries.index(old, bisect_left(entries, old.at, key=_by_instant))
+        entries[place : place + 1] = [] if new is None else [new]
+        if is_older:
+            self.write_older(kept, {old.id})
+        else:
+            self.repack(kept)

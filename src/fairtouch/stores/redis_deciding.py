@@ -1,0 +1,161 @@
+"""Decisions on Redis: what the one script cannot settle on its own (an id that is known, a consent that was lifted, a
+cap that counts by subject) is weighed here, as in every other store, and written if the customer's document still is
+what was weighed.
+"""
+
+from collections.abc import Sequence
+from itertools import chain
+from typing import Any, Final, cast
+
+from fairtouch.errors import FairtouchError, StoreError
+from fairtouch.facts import Ask, Entry, Facts, Holder, Stale, SuppressionCause, Total
+from fairtouch.plan import Plan
+from fairtouch.stores.redis_calls import PlanWords, decide, verdict
+from fairtouch.stores.redis_customers import OLDER, TOTALS, Customers, Kept
+from fairtouch.stores.redis_ledgers import Ledgers
+from fairtouch.stores.redis_registers import cause_of
+from fairtouch.stores.redis_steps import TRIES_MAX, Step, overtaken, side_by_side
+from fairtouch.stores.weighing import holder, weigh
+from fairtouch.touch import Kind
+
+_tuple: Final = tuple.__new__  # a NamedTuple's own constructor costs four times as much
+_PLANS_MAX: Final = 8_192
+
+
+class NotReadError(Exception):
+    """Older entries are to be looked at, and were not read."""
+
+
+class Deciding:
+    """`port.Ledger.decide`, for one store's customers."""
+
+    def __init__(self, customers: Customers, ledgers: Ledgers) -> None:
+        self._customers: Final = customers
+        self._ledgers: Final = ledgers
+        self._names: Final = customers.names
+        self._plans: dict[Plan, PlanWords] = {}
+
+    def decide(self, asks: Sequence[Ask]) -> Step[list[Facts | Stale]]:
+        """`port.Ledger.decide`."""
+        if len(asks) > 1 and len({ask.customer for ask in asks}) == len(asks):
+            return (yield from self._decide_together(asks))
+        answers = []
+        for ask in asks:  # what one takes, the next one finds
+            answer = yield from self._decide(ask)
+            answers.append(answer)
+        return answers
+
+    def _decide_together(self, asks: Sequence[Ask]) -> Step[list[Facts | Stale]]:
+        """Asks about different customers. An error about one of them gives back what was taken for the others."""
+        answers = yield from side_by_side([self._decide(ask) for ask in asks])
+        failed = [answer for answer in answers if isinstance(answer, FairtouchError)]
+        if not failed:
+            return cast("list[Facts | Stale]", answers)
+        taken = [
+            self._ledgers.release(ask.customer, answer.entry, ask.now)
+            for ask, answer in zip(asks, answers, strict=True)
+            if isinstance(answer, Facts) and answer.taken and answer.entry is not None
+        ]
+        yield from side_by_side(taken)
+        raise failed[0]
+
+    def _decide(self, ask: Ask) -> Step[Facts | Stale]:
+        plan = ask.plan
+        words = self._plans.get(plan)
+        if words is None:
+            words = yield from self._plan(plan)
+        kind = self._names.kind_ids[ask.entry.kind]
+        seen = b"" if ask.seen is None else self._names.packed(ask.seen)
+        for _ in range(TRIES_MAX):
+            reply = yield decide(self._customers.keys, self._names.table, words, kind, ask, seen)
+            if type(reply) is bytes:
+                if reply[0] == ord("S"):
+                    return Stale(int.from_bytes(reply[1:7], "big"), reply[7:].decode())
+                return (yield from self._understood(ask, reply))
+            facts = yield from self._weighed(ask, words, reply)
+            if facts is not None:
+                return facts
+        raise overtaken()
+
+    def _plan(self, plan: Plan) -> Step[PlanWords]:
+        """How a plan stands in calls; every scope of it has a number from now on, whoever speaks at it first."""
+        yield from self._names.give_numbers(plan.covering)
+        words = PlanWords(plan, sorted(self._names.scope_ids[scope] for scope in plan.covering))
+        number = yield from self._names.kind_id(plan.shape.kind)
+        words.tell([(number, plan.shape.kind)])
+        if len(self._plans) >= _PLANS_MAX:
+            self._plans.clear()
+        self._plans[plan] = words
+        return words
+
+    def _understood(self, ask: Ask, reply: bytes) -> Step[Facts]:
+        """The facts of a decision that the script settled."""
+        found = verdict(reply, len(ask.plan.limits))
+        entry = None
+        if found.taken:
+            _, kind, subject, touch_id, token, stage, _, address = ask.entry
+            entry = _tuple(Entry, (found.now, kind, subject, touch_id, token, stage, found.lease_end, address))
+        try:
+            said = yield from self._names.said(found.words)
+        except StoreError:
+            if entry is not None:
+                yield from self._ledgers.release(ask.customer, entry, ask.now)
+            raise
+        return _tuple(Facts, (found.now, found.taken, found.counts, {}, said, None, Holder.NONE, entry))
+
+    def _weighed(self, ask: Ask, words: PlanWords, reply: Sequence[Any]) -> Step[Facts | None]:
+        """The facts, with what was taken written; None when somebody else changed the customer meanwhile."""
+        now, seen, cause, *rest = reply
+        suppressed = cause_of(cause)
+        kept = yield from self._customers.kept(seen, now, *rest)
+        try:
+            facts = self._weigh(ask, kept, suppressed)
+        except NotReadError:
+            kept = yield from self._customers.read(ask.customer, OLDER | TOTALS, now)
+            if kept.seen != seen:
+                return None
+            facts = self._weigh(ask, kept, suppressed)
+        words.tell((self._names.kind_ids[kind], kind) for kind in self._mixture(kept))
+        if not facts.taken or facts.holder is Holder.OURS or facts.entry is None:
+            return facts
+        if facts.holder is Holder.IN_DOUBT:
+            replaced = holder(ask, kept.same_id(ask.entry), now)[1]
+            if replaced is not None:
+                self._customers.replace(kept, replaced, None)
+        yield from self._customers.put(kept, facts.entry)
+        done = yield from self._customers.change(ask.customer, kept, ask.entry.address)
+        return facts if done == 1 else None
+
+    def _mixture(self, kept: Kept) -> frozenset[Kind]:
+        """Which kinds occur in a ledger."""
+        older = {self._names.kinds[number] for number in {number for _, number in kept.counted}}
+        return frozenset(older.union(entry.kind for entry in kept.entries))
+
+    def _weigh(self, ask: Ask, kept: Kept, suppressed: SuppressionCause | None) -> Facts:
+        """The facts. Raises NotReadError when older entries would have to be looked at that were not read."""
+        entries, counted, plan, kinds = kept.entries, kept.counted, ask.plan, self._names.kinds
+        instants = [*(at for at, _ in counted), *(entry.at for entry in entries)]
+
+        def since(at: int) -> list[Entry]:
+            if kept.older is None and at <= kept.document.older:
+                raise NotReadError
+            return [entry for entry in kept.all() if entry.at >= at]
+
+        if ask.take and kept.older is None and (kept.now <= kept.document.older or kept.document.has_most()):
+            raise NotReadError  # an entry may have to be put among the older ones
+        return weigh(
+            ask,
+            kept.now,
+            plan.starts(kept.now),
+            instants,
+            self._mixture(kept),
+            lambda: chain((kinds[number] for _, number in counted), (entry.kind for entry in entries)),
+            since,
+            [
+                Total(self._names.kinds[int.from_bytes(name, "big")], int(number))
+                for name, number in kept.totals.items()
+            ],
+            kept.said,
+            suppressed,
+            kept.same_id(ask.entry),
+        )

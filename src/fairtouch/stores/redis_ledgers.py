@@ -1,0 +1,131 @@
+"""Ledgers on Redis: settling, recording and pruning what decisions have put there."""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Final
+
+from fairtouch.consent import NOTHING, Scope
+from fairtouch.facts import Entry, Stage
+from fairtouch.stores.port import Recorded, Settlement
+from fairtouch.stores.redis_calls import READ, Call, beside, pairs
+from fairtouch.stores.redis_customers import OLDER, TOTALS, Customers
+from fairtouch.stores.redis_documents import three
+from fairtouch.stores.redis_steps import Step, all_of, server_now, until_done
+from fairtouch.stores.weighing import recordable, stamped
+
+_PAGE: Final = 500  # documents that one step of a pruning looks at
+
+
+class Ledgers:
+    """The verbs of `port.Ledger` but `decide`, for one store's customers."""
+
+    def __init__(self, customers: Customers) -> None:
+        self._customers: Final = customers
+        self._names: Final = customers.names
+
+    def confirm(
+        self, customer: bytes, entry: Entry, scopes: Sequence[Scope | None], now: int | None
+    ) -> Step[Settlement]:
+        """`port.Ledger.confirm`."""
+
+        def attempt() -> Step[tuple[int, Settlement]]:
+            kept = yield from self._customers.read_for(customer, entry, now)
+            found = kept.reservation(entry)
+            said = kept.said
+            settlement = Settlement(
+                kept.now,
+                found.stage if found else None,
+                (found or entry).lease_end,
+                tuple(said.get(scope, NOTHING) if scope else NOTHING for scope in scopes),
+            )
+            if found is None:
+                yield from self._customers.put(kept, entry._replace(at=kept.now, stage=Stage.CONFIRMED))
+            elif found.stage is Stage.RESERVED:
+                self._customers.replace(kept, found, found._replace(stage=Stage.CONFIRMED))
+            else:
+                return 1, settlement
+            return (yield from self._customers.change(customer, kept)), settlement
+
+        return (yield from until_done(attempt))
+
+    def release(self, customer: bytes, entry: Entry, now: int | None) -> Step[Settlement]:
+        """`port.Ledger.release`."""
+
+        def attempt() -> Step[tuple[int, Settlement]]:
+            kept = yield from self._customers.read_for(customer, entry, now)
+            found = kept.reservation(entry)
+            is_open = found is not None and found.stage is Stage.RESERVED
+            if found is not None and is_open:
+                self._customers.replace(kept, found, None)
+                kept.now = now if now is not None else kept.now
+            settlement = Settlement(kept.now, found.stage if found else None, (found or entry).lease_end, ())
+            return ((yield from self._customers.change(customer, kept)) if is_open else 1), settlement
+
+        return (yield from until_done(attempt))
+
+    def record(self, customer: bytes, entry: Entry, keep: int, now: int | None) -> Step[Recorded]:
+        """`port.Ledger.record`."""
+
+        def attempt() -> Step[tuple[int, Recorded]]:
+            kept = yield from self._customers.read(customer, OLDER, now)
+            fact = stamped(entry, kept.now)
+            verdict = recordable(fact, kept.same_id(fact), keep, kept.now)
+            if isinstance(verdict, Entry):
+                self._customers.replace(kept, verdict, verdict._replace(stage=Stage.CONFIRMED))
+                return (yield from self._customers.change(customer, kept)), Recorded.KEPT
+            if verdict is Recorded.KEPT:
+                yield from self._customers.put(kept, fact)
+                return (yield from self._customers.change(customer, kept)), Recorded.KEPT
+            return 1, verdict
+
+        return (yield from until_done(attempt))
+
+    def history(self, customer: bytes) -> Step[list[Entry]]:
+        """`port.Ledger.history`."""
+        kept = yield from self._customers.read(customer, OLDER, None)
+        return kept.all()
+
+    def oldest_kept(self, keep: int, now: int | None) -> Step[int]:
+        """Before which instant facts are pruned: by the longest horizon of any namespace."""
+        bound = yield Call(None, (), (b"HGETALL", self._customers.keys.namespaces))
+        keeps = [int(value) for name, value in pairs(bound).items() if name.startswith(b"keep:")]
+        clock = (yield from server_now()) if now is None else now
+        return clock - max([keep, *keeps])
+
+    def prune(self, cursor: int, since: int) -> Step[tuple[int, int]]:
+        """Prunes the next customers; where to go on (0: that was all), and how many entries went."""
+        found = yield Call(None, (), (b"SCAN", cursor, b"MATCH", self._customers.keys.documents, b"COUNT", _PAGE))
+        following, documents = found
+        gone = yield from all_of([self._prune(document, since) for document in documents])
+        return int(following), sum(gone)
+
+    def _prune(self, document: bytes, since: int) -> Step[int]:
+
+        def attempt() -> Step[tuple[int, int]]:
+            clock, seen, *rest = yield Call(READ, beside(document), (OLDER | TOTALS,))
+            kept = yield from self._customers.kept(seen, clock, *rest)
+            old = [entry for entry in kept.all() if entry.at < since]
+            if not old:
+                return 1, 0
+            yield from self._complete_from(since)
+            for kind, number in Counter(entry.kind for entry in old if entry.kind.event is None).items():
+                kept.order(b"HINCRBY", 4, three(self._names.kind_ids[kind]), number)
+            if kept.older and kept.older[0].at < since:
+                kept.older = [entry for entry in kept.older if entry.at >= since]
+                self._customers.write_older(kept, {entry.id for entry in old})
+            kept.entries = [entry for entry in kept.entries if entry.at >= since]
+            if not kept.older:
+                kept.document = kept.document._replace(older=0)
+            self._customers.repack(kept)
+            return (yield from self._customers.change_at(document, kept)), len(old)
+
+        return (yield from until_done(attempt))
+
+    def _complete_from(self, since: int) -> Step[None]:
+        """Says that nothing before an instant is whole, before the first of it goes; the latest such word stands."""
+        yield Call(None, (), (b"ZADD", self._customers.keys.complete_since, b"GT", since, b"since"))
+
+    def complete_since(self) -> Step[int]:
+        """`port.Ledger.complete_since`."""
+        known = yield Call(None, (), (b"ZSCORE", self._customers.keys.complete_since, b"since"))
+        return int(float(known or 0))

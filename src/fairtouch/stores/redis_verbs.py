@@ -1,0 +1,21 @@
+"""All verbs of a store on Redis, for one prefix of keys; a store that is called and one that is awaited run the same."""
+
+from typing import Final
+
+from fairtouch.stores.redis_calls import Keys
+from fairtouch.stores.redis_customers import Customers
+from fairtouch.stores.redis_deciding import Deciding
+from fairtouch.stores.redis_ledgers import Ledgers
+from fairtouch.stores.redis_names import Names
+from fairtouch.stores.redis_registers import Registers
+
+
+class Verbs:
+    """What is decided, settled and said, each in its own room."""
+
+    def __init__(self, prefix: str) -> None:
+        keys = Keys(prefix)
+        customers = Customers(keys, Names(keys.names))
+        self.ledgers: Final = Ledgers(customers)
+        self.deciding: Final = Deciding(customers, self.ledgers)
+        self.registers: Final = Registers(customers)
