@@ -1,4 +1,4 @@
-"""All verbs of a store on Redis, for one prefix of keys; a store that is called and one that is awaited run the same."""
+"""All verbs of a store on Redis, for one prefix of keys; a store that is called and one that is awaited run these."""
 
 from typing import Final
 
