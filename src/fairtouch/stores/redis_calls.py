@@ -42,8 +42,8 @@ PROBE: Final = Script("probe")
 
 
 class Call(NamedTuple):
-    """One call of a script, or of a command when `script` is None and the command stands in `args`. `lasts`: it writes
-    what has to be as durable as the store requires.
+    """One call of a script; or, when `script` is None, of the command that `args` begins with, on the keys. `lasts`: it
+    writes what has to be as durable as the store requires.
     """
 
     script: Script | None

@@ -163,14 +163,14 @@ def lasts(asked: Call | list[Call]) -> bool:
 def by_digest(call: Call) -> tuple[Any, ...]:
     """The command of a call; its script by its digest."""
     if call.script is None:
-        return tuple(call.args)
+        return (call.args[0], *call.keys, *call.args[1:])
     return (b"EVALSHA", call.script.sha, len(call.keys), *call.keys, *call.args)
 
 
 def whole(call: Call) -> tuple[Any, ...]:
     """The command of a call with its script, which the server knows from then on."""
     if call.script is None:
-        return tuple(call.args)
+        return by_digest(call)
     return (b"EVAL", call.script.source, len(call.keys), *call.keys, *call.args)
 
 

@@ -87,7 +87,7 @@ class Ledgers:
 
     def oldest_kept(self, keep: int, now: int | None) -> Step[int]:
         """Before which instant facts are pruned: by the longest horizon of any namespace."""
-        bound = yield Call(None, (), (b"HGETALL", self._customers.keys.namespaces))
+        bound = yield Call(None, (self._customers.keys.namespaces,), (b"HGETALL",))
         keeps = [int(value) for name, value in pairs(bound).items() if name.startswith(b"keep:")]
         clock = (yield from server_now()) if now is None else now
         return clock - max([keep, *keeps])
@@ -123,9 +123,9 @@ class Ledgers:
 
     def _complete_from(self, since: int) -> Step[None]:
         """Says that nothing before an instant is whole, before the first of it goes; the latest such word stands."""
-        yield Call(None, (), (b"ZADD", self._customers.keys.complete_since, b"GT", since, b"since"))
+        yield Call(None, (self._customers.keys.complete_since,), (b"ZADD", b"GT", since, b"since"))
 
     def complete_since(self) -> Step[int]:
         """`port.Ledger.complete_since`."""
-        known = yield Call(None, (), (b"ZSCORE", self._customers.keys.complete_since, b"since"))
+        known = yield Call(None, (self._customers.keys.complete_since,), (b"ZSCORE", b"since"))
         return int(float(known or 0))

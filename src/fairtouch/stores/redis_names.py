@@ -62,8 +62,8 @@ class Names:
         unknown = [number for number in set(numbers) if number not in self.kinds and number not in self.scopes]
         if not unknown:
             return
-        asked = (b"HMGET", self._key, b"", *(b"<%d" % number for number in unknown))
-        table, *names = yield Call(None, (), asked)
+        asked = (b"HMGET", b"", *(b"<%d" % number for number in unknown))
+        table, *names = yield Call(None, (self._key,), asked)
         if table is None or (self.table and table != self.table) or None in names:
             raise StoreError(LOST)
         self.table = table

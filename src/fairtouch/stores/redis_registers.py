@@ -107,7 +107,7 @@ class Registers:
 
     def suppressed(self, address: bytes) -> Step[SuppressionCause | None]:
         """`port.Suppressions.suppressed`."""
-        return cause_of((yield Call(None, (), (b"GET", self._customers.keys.suppression(address)))))
+        return cause_of((yield Call(None, (self._customers.keys.suppression(address),), (b"GET",))))
 
     def profile(self, customer: bytes) -> Step[str]:
         """`port.Profiles.profile`."""
@@ -132,11 +132,11 @@ class Registers:
         """`port.Store.bind`; and looks at the user's rights and at what the server may do to opt-outs."""
         key, name = self._customers.keys.namespaces, namespace.hex().encode()
         yield Call(PROBE, self._customers.keys.probes, ())
-        yield Call(None, (), (b"HSETNX", key, name, fingerprint))
-        owner = yield Call(None, (), (b"HGET", key, name))
+        yield Call(None, (key,), (b"HSETNX", name, fingerprint))
+        owner = yield Call(None, (key,), (b"HGET", name))
         if owner != fingerprint:
             raise StoreError(WRITTEN_OTHERWISE)
-        yield Call(None, (), (b"HSET", key, b"keep:" + name, keep))
+        yield Call(None, (key,), (b"HSET", b"keep:" + name, keep))
         told = yield [Call(None, (), (b"INFO", section)) for section in (b"memory", b"persistence")]
         look_at(told, on_eviction)
 
