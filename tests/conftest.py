@@ -8,6 +8,7 @@ from itertools import count
 import pytest
 
 from tests.faulty_disk import out_of_reach
+from tests.redis_clusters import Cluster
 from tests.redis_servers import Server
 
 _prefixes = count()
@@ -22,6 +23,14 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 @pytest.fixture(scope="session")
+def redis_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """Three Redis servers that share the slots, as long as the tests run."""
+    cluster = Cluster(tmp_path_factory.mktemp("cluster"))
+    yield cluster
+    cluster.stop()
+
+
+@pytest.fixture(scope="session")
 def disk_within_reach() -> None:
     """Fails, with the reason, where no faulty disk can be laid under SQLite: a proof that did not run is none."""
     reason = out_of_reach()
@@ -32,3 +41,9 @@ def disk_within_reach() -> None:
 def redis_url(redis_server: Server) -> str:
     """The URL of an empty store on it."""
     return f"{redis_server.url}?prefix=test-{next(_prefixes)}&deadline_seconds=5"
+
+
+@pytest.fixture
+def cluster_url(redis_cluster: Cluster) -> str:
+    """The URL of an empty store on the cluster."""
+    return f"{redis_cluster.url}?prefix=test-{next(_prefixes)}&deadline_seconds=5"

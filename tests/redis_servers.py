@@ -51,9 +51,9 @@ def free_port() -> int:
 class Server:
     """A Redis that runs until it is stopped."""
 
-    def __init__(self, folder: Path, *options: str) -> None:
+    def __init__(self, folder: Path, *options: str, port: int | None = None) -> None:
         self.folder, self.options = folder, options
-        self.port = free_port()
+        self.port = free_port() if port is None else port
         self.program = redis_server(folder)
         self.start()
 

@@ -96,10 +96,10 @@ def store_url(request: pytest.FixtureRequest, sqlite_url: str) -> str:
     return "memory://" if request.param == "memory" else sqlite_url
 
 
-@pytest.fixture(params=["sqlite", "redis"])
-def shared_url(request: pytest.FixtureRequest, sqlite_url: str) -> str:
+@pytest.fixture(params=["sqlite", "redis", "cluster"])
+def shared_url(request: pytest.FixtureRequest) -> str:
     """The URL of an empty store that processes share, of each kind in turn."""
-    return str(request.getfixturevalue("redis_url")) if request.param == "redis" else sqlite_url
+    return str(request.getfixturevalue(f"{request.param}_url"))
 
 
 # Caps

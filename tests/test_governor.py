@@ -12,12 +12,12 @@ MONDAY_NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 NIGHT = datetime(2026, 3, 2, 3, tzinfo=UTC)
 
 
-@pytest.fixture(params=["memory", "sqlite", "redis"])
+@pytest.fixture(params=["memory", "sqlite", "redis", "cluster"])
 def govern(request, tmp_path):
     """Makes governors on one kind of store, and closes them."""
     opened = []
     urls = {"memory": "memory://", "sqlite": f"sqlite:///{tmp_path}/touches.db"}
-    url = urls.get(request.param) or request.getfixturevalue("redis_url")
+    url = urls.get(request.param) or request.getfixturevalue(f"{request.param}_url")
 
     def open_one(policy: dict, start: datetime = MONDAY_NOON, **options) -> tuple[Governor, FrozenClock]:
         clock = FrozenClock(start)

@@ -48,12 +48,10 @@ def sqlite_url(database: Path) -> str:
     return f"sqlite:///{database}"
 
 
-@pytest.fixture(params=["memory", "sqlite", "redis"])
+@pytest.fixture(params=["memory", "sqlite", "redis", "cluster"])
 def url(request: pytest.FixtureRequest, sqlite_url: str) -> str:
     """The URL of an empty store, of each kind in turn."""
-    if request.param == "redis":
-        return str(request.getfixturevalue("redis_url"))
-    return "memory://" if request.param == "memory" else sqlite_url
+    return "memory://" if request.param == "memory" else str(request.getfixturevalue(f"{request.param}_url"))
 
 
 @in_a_loop

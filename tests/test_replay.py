@@ -33,13 +33,13 @@ def expected() -> tuple[list[Answer], dict[int, int | None]]:
     return verdicts, instants
 
 
-@pytest.mark.parametrize("kind", ["memory", "sqlite", "redis"])
+@pytest.mark.parametrize("kind", ["memory", "sqlite", "redis", "cluster"])
 def test_the_engine_agrees_with_the_model(expected, kind, tmp_path, request):
     """Every message gets the model's outcome and the model's reasons, all of them, and the same next instant."""
     verdicts, instants = expected
     clock = FrozenClock(from_ms(0))
     urls = {"memory": "memory://", "sqlite": f"sqlite:///{tmp_path}/touches.db"}
-    url = urls.get(kind) or request.getfixturevalue("redis_url")
+    url = urls.get(kind) or request.getfixturevalue(f"{kind}_url")
     with Governor(Policy.model_validate(POLICY), url, clock=clock) as governor:
         differences = []
         for index, (message, decision) in enumerate(replay(governor, clock, TIMELINE)):

@@ -15,7 +15,12 @@ _REPEATED_MAX: Final = 10
 
 async def over(work: asyncio.Future[T]) -> T:
     """The result of what cannot be stopped. Cancelled meanwhile, however often, it raises CancelledError at the end."""
-    return _result(work, await _ended(work))
+    try:
+        return await asyncio.shield(work)
+    except asyncio.CancelledError as error:
+        if work.cancelled():
+            raise
+        return _result(work, await _ended(work) or error)
 
 
 async def finished(call: Callable[P, Coroutine[Any, Any, T]], /, *args: P.args, **kwargs: P.kwargs) -> T:

@@ -81,6 +81,7 @@ _SCHEMES: Final[dict[str, tuple[Opener[Store], Opener[AsyncStore]]]] = {
     "rediss": (_redis, _redis_async),
     "unix": (_redis, _redis_async),
     "redis+sentinel": (_redis, _redis_async),
+    "redis+cluster": (_redis, _redis_async),
 }
 
 

@@ -1,18 +1,19 @@
-"""The distributed store: one Redis (or Valkey) for workers on many machines; a reservation is one round trip.
+"""The distributed store: a Redis (or Valkey) for workers on many machines; a reservation is one round trip.
 
 What is said to Redis stands behind `redis_verbs`, how it is packed in `redis_documents` and `redis_calls`, and on which
 connection in `redis_connections`; here the steps of the verbs are run.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import redis
 
 from fairtouch.consent import Said, Scope
 from fairtouch.facts import Ask, Entry, Facts, Stale, SuppressionCause
 from fairtouch.stores.port import Recorded, Settlement, Spoken, Utterance
-from fairtouch.stores.redis_connections import Connections
+from fairtouch.stores.redis_cluster import ClusterConnections
+from fairtouch.stores.redis_connections import DEADLINE_SECONDS, Connections
 from fairtouch.stores.redis_durability import OnEviction, durability_of
 from fairtouch.stores.redis_steps import Step
 from fairtouch.stores.redis_verbs import Verbs
@@ -23,24 +24,26 @@ T = TypeVar("T")
 class RedisStore:
     """Keeps everything on the Redis that `client` talks to. Safe for threads, processes and forks.
 
-    `client`: a `redis.Redis`, of which the address and the credentials are used; its pool, its retries and its
-    time-outs are the app's own and stay as they are. `prefix`: of every key. `deadline_seconds`: how long a call may
-    take before it raises StoreUnavailable. `durability`: what an opt-out must have reached before it is acknowledged:
-    "memory", "replicated(1)" (so many replicas confirmed it) or "fsynced" (on the disk; Redis 7.2). `on_eviction`:
-    "refuse" raises StoreError for a server that may evict opt-outs, "warn" logs it.
+    `client`: a `redis.Redis` or a `redis.RedisCluster`, of which addresses and credentials are used; its pool, its
+    retries and its time-outs are the app's own and stay as they are. `prefix`: of every key. `deadline_seconds`: how
+    long a call may take before it raises StoreUnavailable. `durability`: what an opt-out must have reached before it is
+    acknowledged: "memory", "replicated(1)" (so many replicas confirmed it) or "fsynced" (on the disk; Redis 7.2).
+    `on_eviction`: "refuse" raises StoreError for a server that may evict opt-outs, "warn" logs it.
     """
 
     def __init__(
         self,
-        client: redis.Redis,
+        client: redis.Redis | redis.RedisCluster,
         *,
         prefix: str = "fairtouch",
-        deadline_seconds: float = 0.25,
+        deadline_seconds: float = DEADLINE_SECONDS,
         durability: str = "memory",
         on_eviction: OnEviction = "warn",
     ) -> None:
-        self._connections: Final = Connections(client, deadline_seconds, durability_of(durability))
-        self._verbs: Final = Verbs(prefix)
+        is_cluster = isinstance(client, redis.RedisCluster)
+        connect: Any = ClusterConnections if is_cluster else Connections
+        self._connections: Final = connect(client, deadline_seconds, durability_of(durability))
+        self._verbs: Final = Verbs(prefix, apart=is_cluster)
         self._on_eviction: Final = on_eviction
 
     def _run(self, step: Step[T]) -> T:
@@ -76,13 +79,12 @@ class RedisStore:
 
     def prune(self, keep: int, now: int | None) -> Iterator[int]:
         since = self._run(self._verbs.ledgers.oldest_kept(keep, now))
-        cursor, gone = self._run(self._verbs.ledgers.prune(0, since))
-        while cursor:
-            if gone:
-                yield gone
-            cursor, gone = self._run(self._verbs.ledgers.prune(cursor, since))
-        if gone:
-            yield gone
+        for server in self._run(self._verbs.ledgers.servers()):
+            cursor = None
+            while cursor != 0:
+                cursor, gone = self._run(self._verbs.ledgers.prune(server, cursor or 0, since))
+                if gone:
+                    yield gone
 
     def complete_since(self) -> int:
         return self._run(self._verbs.ledgers.complete_since())

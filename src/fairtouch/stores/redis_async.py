@@ -1,13 +1,15 @@
 """The distributed store, awaited: the same steps as `redis`, on connections of the event loop."""
 
 from collections.abc import AsyncIterator, Sequence
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from redis import asyncio as redis
 
 from fairtouch.consent import Said, Scope
 from fairtouch.facts import Ask, Entry, Facts, Stale, SuppressionCause
 from fairtouch.stores.port import Recorded, Settlement, Spoken, Utterance
+from fairtouch.stores.redis_cluster_async import AsyncClusterConnections
+from fairtouch.stores.redis_connections import DEADLINE_SECONDS
 from fairtouch.stores.redis_connections_async import AsyncConnections
 from fairtouch.stores.redis_durability import OnEviction, durability_of
 from fairtouch.stores.redis_steps import Step
@@ -19,21 +21,24 @@ T = TypeVar("T")
 class AsyncRedisStore:
     """Keeps everything on the Redis that `client` talks to, as `RedisStore` does, together with any number of these.
 
-    `client`: a `redis.asyncio.Redis`, of which the address and the credentials are used. `prefix`: of every key.
-    `deadline_seconds`: how long a call may take before it raises StoreUnavailable; a cancellation waits as long.
+    `client`: a `redis.asyncio.Redis` or `redis.asyncio.RedisCluster`, of which addresses and credentials are used.
+    `prefix`: of every key. `deadline_seconds`: how long a call may take before it raises StoreUnavailable; a
+    cancellation waits as long.
     """
 
     def __init__(
         self,
-        client: redis.Redis,
+        client: redis.Redis | redis.RedisCluster,
         *,
         prefix: str = "fairtouch",
-        deadline_seconds: float = 0.25,
+        deadline_seconds: float = DEADLINE_SECONDS,
         durability: str = "memory",
         on_eviction: OnEviction = "warn",
     ) -> None:
-        self._connections: Final = AsyncConnections(client, deadline_seconds, durability_of(durability))
-        self._verbs: Final = Verbs(prefix)
+        is_cluster = isinstance(client, redis.RedisCluster)
+        connect: Any = AsyncClusterConnections if is_cluster else AsyncConnections
+        self._connections: Final = connect(client, deadline_seconds, durability_of(durability))
+        self._verbs: Final = Verbs(prefix, apart=is_cluster)
         self._on_eviction: Final = on_eviction
 
     async def _run(self, step: Step[T]) -> T:
@@ -71,13 +76,12 @@ class AsyncRedisStore:
 
     async def prune(self, keep: int, now: int | None) -> AsyncIterator[int]:
         since = await self._run(self._verbs.ledgers.oldest_kept(keep, now))
-        cursor, gone = await self._run(self._verbs.ledgers.prune(0, since))
-        while cursor:
-            if gone:
-                yield gone
-            cursor, gone = await self._run(self._verbs.ledgers.prune(cursor, since))
-        if gone:
-            yield gone
+        for server in await self._run(self._verbs.ledgers.servers()):
+            cursor = None
+            while cursor != 0:
+                cursor, gone = await self._run(self._verbs.ledgers.prune(server, cursor or 0, since))
+                if gone:
+                    yield gone
 
     async def complete_since(self) -> int:
         return await self._run(self._verbs.ledgers.complete_since())

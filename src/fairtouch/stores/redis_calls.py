@@ -41,15 +41,28 @@ UNSUPPRESS: Final = Script("unsuppress")
 PROBE: Final = Script("probe")
 
 
+class Node(NamedTuple):
+    """Where a server of a cluster is."""
+
+    host: str
+    port: int
+
+
 class Call(NamedTuple):
     """One call of a script; or, when `script` is None, of the command that `args` begins with, on the keys. `lasts`: it
-    writes what has to be as durable as the store requires.
+    writes what has to be as durable as the store requires. `server`: the one of a cluster that is asked, where keys do
+    not say it.
     """
 
     script: Script | None
     keys: Sequence[bytes]
     args: Sequence[bytes | int]
     lasts: bool = False
+    server: Node | None = None
+
+
+PRIMARIES: Final = Call(None, (), ())
+"""Asks nobody: the reply is the servers of a cluster that own slots, or None for one server."""
 
 
 class Keys:

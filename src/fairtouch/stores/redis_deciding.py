@@ -10,7 +10,7 @@ from typing import Any, Final, cast
 from fairtouch.errors import FairtouchError, StoreError
 from fairtouch.facts import Ask, Entry, Facts, Holder, Stale, SuppressionCause, Total
 from fairtouch.plan import Plan
-from fairtouch.stores.redis_calls import PlanWords, decide, verdict
+from fairtouch.stores.redis_calls import Call, PlanWords, decide, verdict
 from fairtouch.stores.redis_customers import OLDER, TOTALS, Customers, Kept
 from fairtouch.stores.redis_ledgers import Ledgers
 from fairtouch.stores.redis_registers import cause_of
@@ -27,9 +27,10 @@ class NotReadError(Exception):
 
 
 class Deciding:
-    """`port.Ledger.decide`, for one store's customers."""
+    """`port.Ledger.decide`, for one store's customers. `apart`: addresses stand on other servers than customers."""
 
-    def __init__(self, customers: Customers, ledgers: Ledgers) -> None:
+    def __init__(self, customers: Customers, ledgers: Ledgers, *, apart: bool) -> None:
+        self._apart: Final = apart
         self._customers: Final = customers
         self._ledgers: Final = ledgers
         self._names: Final = customers.names
@@ -60,6 +61,30 @@ class Deciding:
         raise failed[0]
 
     def _decide(self, ask: Ask) -> Step[Facts | Stale]:
+        found = yield from self._decide_at_customer(ask)
+        if self._apart and ask.entry.address is not None and isinstance(found, Facts):
+            return (yield from self._with_address(ask, found, ask.entry.address))
+        return found
+
+    def _with_address(self, ask: Ask, found: Facts, address: bytes) -> Step[Facts]:
+        """The facts with what stands against an address of another server. It is read after the slot was taken, so that
+        nothing is taken that was suppressed before; the slot of a suppressed one is given back.
+        """
+        taken = found.entry if found.taken else None
+        try:
+            cause = cause_of((yield Call(None, (self._customers.keys.suppression(address),), (b"GET",))))
+        except FairtouchError:
+            if taken is not None:
+                yield from self._ledgers.release(ask.customer, taken, ask.now)
+            raise
+        if cause is None:
+            return found
+        if taken is None:
+            return found._replace(suppressed=cause)
+        yield from self._ledgers.release(ask.customer, taken, ask.now)
+        return found._replace(taken=False, suppressed=cause, holder=Holder.NONE, entry=None)
+
+    def _decide_at_customer(self, ask: Ask) -> Step[Facts | Stale]:
         plan = ask.plan
         words = self._plans.get(plan)
         if words is None:
@@ -67,7 +92,8 @@ class Deciding:
         kind = self._names.kind_ids[ask.entry.kind]
         seen = b"" if ask.seen is None else self._names.packed(ask.seen)
         for _ in range(TRIES_MAX):
-            reply = yield decide(self._customers.keys, self._names.table, words, kind, ask, seen)
+            call = decide(self._customers.keys, self._names.table, words, kind, ask, seen)
+            reply = yield call._replace(keys=call.keys[:4]) if self._apart else call
             if type(reply) is bytes:
                 if reply[0] == ord("S"):
                     return Stale(int.from_bytes(reply[1:7], "big"), reply[7:].decode())
@@ -123,7 +149,8 @@ class Deciding:
             if replaced is not None:
                 self._customers.replace(kept, replaced, None)
         yield from self._customers.put(kept, facts.entry)
-        done = yield from self._customers.change(ask.customer, kept, ask.entry.address)
+        address = None if self._apart else ask.entry.address
+        done = yield from self._customers.change(ask.customer, kept, address)
         return facts if done == 1 else None
 
     def _mixture(self, kept: Kept) -> frozenset[Kind]:

@@ -7,7 +7,7 @@ from typing import Final
 from fairtouch.consent import NOTHING, Scope
 from fairtouch.facts import Entry, Stage
 from fairtouch.stores.port import Recorded, Settlement
-from fairtouch.stores.redis_calls import READ, Call, beside, pairs
+from fairtouch.stores.redis_calls import PRIMARIES, READ, Call, Node, beside, pairs
 from fairtouch.stores.redis_customers import OLDER, TOTALS, Customers
 from fairtouch.stores.redis_documents import three
 from fairtouch.stores.redis_steps import Step, all_of, server_now, until_done
@@ -92,9 +92,14 @@ class Ledgers:
         clock = (yield from server_now()) if now is None else now
         return clock - max([keep, *keeps])
 
-    def prune(self, cursor: int, since: int) -> Step[tuple[int, int]]:
-        """Prunes the next customers; where to go on (0: that was all), and how many entries went."""
-        found = yield Call(None, (), (b"SCAN", cursor, b"MATCH", self._customers.keys.documents, b"COUNT", _PAGE))
+    def servers(self) -> Step[list[Node | None]]:
+        """The servers whose customers are to be pruned."""
+        return (yield PRIMARIES) or [None]
+
+    def prune(self, server: Node | None, cursor: int, since: int) -> Step[tuple[int, int]]:
+        """Prunes the next customers of a server; where to go on (0: that was all), and how many entries went."""
+        asked = (b"SCAN", cursor, b"MATCH", self._customers.keys.documents, b"COUNT", _PAGE)
+        found = yield Call(None, (), asked, server=server)
         following, documents = found
         gone = yield from all_of([self._prune(document, since) for document in documents])
         return int(following), sum(gone)

@@ -9,7 +9,7 @@ from fairtouch.consent import NOTHING, Said, Scope, Word, merge
 from fairtouch.errors import StoreError
 from fairtouch.facts import SuppressionCause
 from fairtouch.stores.port import WRITTEN_OTHERWISE, Spoken, Utterance
-from fairtouch.stores.redis_calls import PROBE, READ, SUPPRESS, UNSUPPRESS, Call, beside
+from fairtouch.stores.redis_calls import PRIMARIES, PROBE, READ, SUPPRESS, UNSUPPRESS, Call, beside
 from fairtouch.stores.redis_customers import SPOKEN, Customers
 from fairtouch.stores.redis_documents import six, three
 from fairtouch.stores.redis_durability import OnEviction, look_at
@@ -137,8 +137,9 @@ class Registers:
         if owner != fingerprint:
             raise StoreError(WRITTEN_OTHERWISE)
         yield Call(None, (key,), (b"HSET", b"keep:" + name, keep))
-        told = yield [Call(None, (), (b"INFO", section)) for section in (b"memory", b"persistence")]
-        look_at(told, on_eviction)
+        for server in (yield PRIMARIES) or (None,):
+            told = yield [Call(None, (), (b"INFO", section), server=server) for section in (b"memory", b"persistence")]
+            look_at(told, on_eviction)
 
 
 def cause_of(value: bytes | None) -> SuppressionCause | None:

@@ -11,11 +11,11 @@ from fairtouch.stores.redis_registers import Registers
 
 
 class Verbs:
-    """What is decided, settled and said, each in its own room."""
+    """What is decided, settled and said, each in its own room. `apart`: the keys lie on several servers."""
 
-    def __init__(self, prefix: str) -> None:
+    def __init__(self, prefix: str, *, apart: bool) -> None:
         keys = Keys(prefix)
         customers = Customers(keys, Names(keys.names))
         self.ledgers: Final = Ledgers(customers)
-        self.deciding: Final = Deciding(customers, self.ledgers)
+        self.deciding: Final = Deciding(customers, self.ledgers, apart=apart)
         self.registers: Final = Registers(customers)
