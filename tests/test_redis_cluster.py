@@ -168,7 +168,7 @@ def test_a_url_that_cannot_be_used_is_said_so(url):
 def test_a_server_that_is_no_cluster(redis_server, is_running):
     """No server, or one that is no cluster: an error in words."""
     port = redis_server.port if is_running else 1
-    with pytest.raises(StoreError if is_running else StoreUnavailable, match="cluster.*nothing was opened"):
+    with pytest.raises(StoreError if is_running else StoreUnavailable, match=r"cluster.*nothing was opened"):
         Governor(POLICY, f"redis+cluster://127.0.0.1:{port}")
 
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Final
 
 from benchmarks.contest import Contestant, Goal, Group, Line, Site
-from benchmarks.contestants import redis_batches, redis_bytes, redis_floor, redis_peers
+from benchmarks.contestants import redis_batches, redis_bytes, redis_floor, redis_peers, redis_tasks
 from benchmarks.contestants.memory import ALL_LIMITS, ONE_HIT
 from benchmarks.contestants.redis_batches import CHECK_MANY, RESERVE_MANY, SERVERS_LIMIT
 from benchmarks.contestants.redis_bytes import OURS, THEIRS
@@ -75,6 +75,7 @@ CONTESTANTS: Final = (
     contestant(CHECK, calling(check)),
     contestant(CONFIRM, calling(reserve_and_confirm)),
     *redis_batches.CONTESTANTS,
+    *redis_tasks.CONTESTANTS,
     *redis_peers.CONTESTANTS,
     *redis_bytes.CONTESTANTS,
 )
@@ -131,5 +132,5 @@ REDIS: Final = Group(
     title="On Redis",
     rounds=5,
     contestants=CONTESTANTS,
-    lines=(*CLIENT_LINES, *BATCH_LINES, *SERVER_LINES, *MEMORY_LINES),
+    lines=(*CLIENT_LINES, *redis_tasks.LINES, *BATCH_LINES, *SERVER_LINES, *MEMORY_LINES),
 )
