@@ -31,7 +31,7 @@ class AsyncClusterConnections:
         settings = async_settings_of(member.connection_kwargs, deadline_seconds)
         self._deadline: Final = deadline_seconds
         self._durability: Final = durability
-        self._lines: Final = AsyncLines(lambda key: make(**settings | key[0]._asdict()), client.aclose)
+        self._lines: Final = AsyncLines(lambda key: make(**settings | key[0]._asdict()))
         self._slots: Final = Slots(client)
 
     async def aclose(self) -> None:

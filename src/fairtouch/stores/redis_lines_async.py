@@ -9,7 +9,7 @@ import asyncio
 import math
 import os
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Hashable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable, Sequence
 from typing import Any, Final
 from weakref import WeakKeyDictionary
 
@@ -112,7 +112,7 @@ class AsyncLines:
     its own. `after`: what else to close at the end of a loop.
     """
 
-    def __init__(self, open_to: Callable[[Any], Any], after: Callable[[], Any]) -> None:
+    def __init__(self, open_to: Callable[[Any], Any], after: Callable[[], Awaitable[None]] | None = None) -> None:
         self._open_to: Final = open_to
         self._after: Final = after
         self._homes: WeakKeyDictionary[Any, tuple[dict[Hashable, AsyncLine], AsyncGenerator[None]]]
@@ -146,7 +146,9 @@ class AsyncLines:
             await home[1].aclose()
 
 
-async def _closing(lines: dict[Hashable, AsyncLine], after: Callable[[], Any]) -> AsyncGenerator[None]:
+async def _closing(
+    lines: dict[Hashable, AsyncLine], after: Callable[[], Awaitable[None]] | None
+) -> AsyncGenerator[None]:
     """Closes connections when it is closed itself, as every generator is before its event loop ends: a governor that
     is used from loop to loop leaves nothing open in the last one.
     """
@@ -155,4 +157,5 @@ async def _closing(lines: dict[Hashable, AsyncLine], after: Callable[[], Any]) -
     finally:
         for line in lines.values():
             await line.lose()
-        await after()
+        if after is not None:
+            await after()
