@@ -30,8 +30,9 @@ class Pacer:
     `rates`: by the sender's name, how many sends fit into every period, however it is placed: '14/second',
     '300 per 5 minutes', '50000/day'. That many may go out at once, and then none until the first is a period old. A day
     is 24 hours. `store`: 'memory://' for the threads of this process, or the URL of a Redis, which all workers of all
-    hosts share; it may be the URL of a governor's store, options included, except redis+sentinel://. It is reached at
-    the first `wait`. Keys hold a digest of the sender's name, and nothing of any customer.
+    hosts share; it may be the URL of a governor's store, options included, except redis+sentinel:// and
+    redis+cluster://. It is reached at the first `wait`. Keys hold a digest of the sender's name, and nothing of any
+    customer.
 
     A pacer is safe for threads. With memory://, `limits` starts a timer thread when the pacer is made and after sends,
     which ends by itself after a hundredth of a second: make such a pacer after a fork, not before.
