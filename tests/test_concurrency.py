@@ -16,7 +16,6 @@ from tests.workers import (
     HOUR,
     NOON,
     PARTIES,
-    Crew,
     answer,
     await_that,
     codes,
@@ -66,14 +65,6 @@ from tests.workers.forks import (
 ONCE = ["allowed", "in_flight"]
 ROUNDS = 100
 LEAVING = 40
-
-
-@pytest.fixture(scope="module")
-def crew() -> Iterator[Crew]:
-    """Eight processes, started once for all tests here."""
-    crew = Crew()
-    yield crew
-    crew.close()
 
 
 @pytest.fixture

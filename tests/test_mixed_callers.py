@@ -1,22 +1,11 @@
 """Threads, tasks and processes on one file, all at once: caps are exact, and nothing fails."""
 
 from collections import Counter
-from collections.abc import Iterator
-
-import pytest
 
 from tests.test_concurrency import assert_exact
-from tests.workers import Crew, govern, in_new_process, integrity
+from tests.workers import govern, in_new_process, integrity
 from tests.workers.contests import contest_in_process_somehow, nested_caps
-from tests.workers.forks import preloading
-
-
-@pytest.fixture(scope="module")
-def crew() -> Iterator[Crew]:
-    """Eight processes."""
-    crew = Crew()
-    yield crew
-    crew.close()
+from tests.workers.forks import Share, preloading
 
 
 def test_nested_caps_are_exact_among_threads_tasks_and_processes(crew, tmp_path):
@@ -41,10 +30,15 @@ def test_the_workers_of_a_server_keep_apart(tmp_path):
     """
     database = tmp_path / "touches.db"
     left, shares = in_new_process(preloading, f"sqlite:///{database}", CAP, SHARED, OPERATIONS)
+    assert_apart(f"sqlite:///{database}", left, shares)
+    assert ["ok"] == integrity(database)
+
+
+def assert_apart(url: str, left: list[int], shares: list[Share]) -> None:
+    """Nobody was answered about somebody else's customers, and every cap is exact."""
     total = sum((share.kept for share in shares), Counter())
     assert ({0}, []) == (set(left), [told for share in shares for told in share.crossed])
     assert 10_000 <= sum(share.operations for share in shares)
     assert ([5] * SHARED, 5) == ([total[f"customer-{number}"] for number in range(SHARED)], max(total.values()))
-    with govern(f"sqlite:///{database}", CAP) as governor:
+    with govern(url, CAP) as governor:
         assert total == {name: len(governor.history(name)) for name in total}
-    assert ["ok"] == integrity(database)

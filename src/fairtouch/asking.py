@@ -115,8 +115,8 @@ class Asker:
         """The same ask, for the profile and the now that the store told."""
         if len(self._profiles) >= _PROFILES_MAX:
             self._profiles.clear()
-        self._profiles[ask.customer] = truth.profile
         plan = self.planner.plan_for(ask.plan.shape, truth.profile, truth.now)
+        self._profiles[ask.customer] = truth.profile  # one that can be read: it is the guess of the next question
         return ask._replace(plan=plan, seen=None, entry=ask.entry._replace(lease_end=self.lease))
 
     def reserved(self, reservation: Reservation, *, clock: int, now: int | None) -> Question:

@@ -26,10 +26,10 @@ def build(
     return Governor(Policy.model_validate(complete), store=store, clock=clock, **options), clock
 
 
-@pytest.fixture(params=["memory", "sqlite", "redis", "cluster"])
+@pytest.fixture(params=["memory", "sqlite", "redis", "valkey", "cluster"])
 def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """The URL of an empty store, of each kind in turn."""
-    if request.param in ("redis", "cluster"):
+    if request.param in {"redis", "valkey", "cluster"}:
         return str(request.getfixturevalue(f"{request.param}_url"))
     return "memory://" if request.param == "memory" else f"sqlite:///{tmp_path}/touches.db"
 

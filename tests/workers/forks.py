@@ -1,6 +1,6 @@
 """Programs that fork after they used a governor, and go on using it on both sides.
 
-Each runs in a new process of one thread: a fork copies one thread only, and the locks that others held.
+Each runs in a new process. Most are of one thread: a fork copies one thread only, and the locks that others held.
 """
 
 import asyncio
@@ -9,18 +9,24 @@ import os
 import random
 import signal
 import sys
+import threading
+import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from multiprocessing.connection import Connection
 from typing import Any, Literal
 
 from fairtouch import AsyncGovernor, Governor, Touch
 from tests.in_a_loop import InALoop
-from tests.workers import PATIENCE, Sections, govern, govern_async
+from tests.workers import PATIENCE, Sections, govern, govern_async, switching_often
 
 FORK = multiprocessing.get_context("fork")
+HANGS_SECONDS = 30
+PAST = datetime.now(UTC) - timedelta(hours=1)
 
 
 def forked(work: Callable[..., Any], *arguments: Any, leave: Callable[[int], Any] = os._exit) -> int:
@@ -202,3 +208,65 @@ def preloading(url: str, sections: Sections, shared: int, operations: int) -> tu
         left += joined(children)
         asyncio.run(awaited.close())
         return left, shares
+
+
+def among_threads(url: str, sections: Sections, shared: int, operations: int) -> tuple[list[int], list[Share]]:
+    """A program that forks while its threads use the governor: three threads, the program itself, and four children,
+    one of which ends early and is replaced. Of a store without locks of its own, since a fork copies these as they are.
+    """
+    with govern(url, sections) as governor, ThreadPoolExecutor() as pool:
+        threads = [
+            pool.submit(mind_ones_own, governor, f"parent's thread {number}", shared, operations) for number in range(3)
+        ]
+        ours, theirs = FORK.Pipe(duplex=False)
+        lock = FORK.Lock()
+
+        def work(name: str, count: int) -> None:
+            share = mind_ones_own(governor, name, shared, count)
+            with lock:
+                theirs.send(share)
+
+        early = forked(work, "early", operations // 5)
+        shares = [mind_ones_own(governor, "parent", shared, operations), ours.recv()]
+        left = joined([early])
+        children = [forked(work, f"child {number}", operations) for number in range(3)]
+        shares += [ours.recv() for _ in children]
+        shares += [thread.result(PATIENCE) for thread in threads]
+        return left + joined(children), shares
+
+
+def fork_among_threads(url: str, sections: Sections, children: int) -> list[int | None]:
+    """What short-lived children leave with that are forked while threads of their parent decide; None: it hangs.
+
+    All ask about a customer who is out of slots, and has a ledger of many kinds: so much has to be looked at, and told
+    of by later calls, that threads are always in the middle of it.
+    """
+    stop = threading.Event()
+
+    def decide() -> None:
+        while not stop.is_set():
+            governor.check("ada", channel="email")
+
+    with govern(url, sections) as governor, switching_often(), ThreadPoolExecutor() as pool:
+        for index in range(60):
+            governor.record("ada", PAST, channel="email", campaign=f"campaign-{index}", id=str(index))
+        threads = [pool.submit(decide) for _ in range(3)]
+        try:
+            return [ended(forked(governor.check, Touch("ada", channel="email"))) for _ in range(children)]
+        finally:
+            stop.set()
+            for thread in threads:
+                thread.result(PATIENCE)
+
+
+def ended(child: int) -> int | None:
+    """What a child leaves with; None for one that hangs, and is killed."""
+    deadline = time.monotonic() + HANGS_SECONDS
+    while time.monotonic() < deadline:
+        number, status = os.waitpid(child, os.WNOHANG)
+        if number:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(0.005)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    return None

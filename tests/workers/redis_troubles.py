@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import TypeVar
 
 from fairtouch import Governor, StoreUnavailable
-from tests.workers import PATIENCE, Ready, answer
+from tests.workers import PARTIES, PATIENCE, Ready, Sections, answer, codes, govern, used
 
 T = TypeVar("T")
 Named = tuple[str, str]  # a customer, and an id of hers
@@ -60,6 +60,11 @@ class Heard:
         return told
 
 
+def persistently(url: str, sections: Sections) -> Governor:
+    """A governor, opened as often as it takes."""
+    return Heard().until_known(lambda: govern(url, sections))
+
+
 def reserve_in_trouble(ready: Ready, number: int, governor: Governor, customers: int, tries: int) -> Heard:
     """Decide for random customers, every fiftieth of whom leaves; go on when the store does."""
     heard, chance = Heard(), random.Random(number)
@@ -78,6 +83,14 @@ def reserve_in_trouble(ready: Ready, number: int, governor: Governor, customers:
         else:
             heard.reserve(governor, name, f"{number}-{index}")
     return heard
+
+
+def reserve_in_trouble_in_process(  # noqa: PLR0917 - a crew tells everything by its place
+    ready: Ready, number: int, url: str, sections: Sections, customers: int, tries: int, turn: int = 0
+) -> Heard:
+    """The same with a governor of the process's own; `turn` tells several such pieces of work apart."""
+    with persistently(url, sections) as governor:
+        return reserve_in_trouble(ready, turn * PARTIES + number, governor, customers, tries)
 
 
 def import_in_trouble(ready: Ready, number: int, governor: Governor, rows: int, at: datetime) -> Heard:
@@ -104,3 +117,36 @@ def import_in_trouble(ready: Ready, number: int, governor: Governor, rows: int, 
                 lambda to=address, key=event: governor.suppressions.add(to, "email", "complaint", event_id=key)
             )
     return heard
+
+
+def import_in_trouble_in_process(  # noqa: PLR0917 - the same
+    ready: Ready, number: int, url: str, sections: Sections, rows: int, at: datetime
+) -> Heard:
+    """The same with a governor of the process's own."""
+    with persistently(url, sections) as governor:
+        return import_in_trouble(ready, number, governor, rows, at)
+
+
+def assert_all_once(governor: Governor, heard: list[Heard], slots: int) -> None:
+    """Every id that was taken stands once, no other id stands, and no cap is exceeded."""
+    kept = set().union(*(one.kept for one in heard))
+    names = {name for one in heard for name, _ in one.kept | one.released | one.refused}
+    ledgers = {name: governor.history(name) for name in names}
+    found = Counter((name, entry.id) for name, entries in ledgers.items() for entry in entries)
+    assert ({1}, kept) == (set(found.values()), set(found))
+    per_customer = {name: len(entries) for name, entries in ledgers.items()}
+    assert max(per_customer.values()) <= slots
+    assert per_customer == {name: used(governor.check(name, channel="email"))["weekly"] for name in names}
+    states = {(name, entry.id): entry.state for name, entries in ledgers.items() for entry in entries}
+    assert {"confirmed"} == {states[named] for one in heard for named in one.confirmed}
+    assert {"allowed", "in_flight", "cap_reached", "opted_out"} >= {told for one in heard for told in one.answers}
+
+
+def assert_all_heard(governor: Governor, heard: list[Heard]) -> None:
+    """Every opt-out and every suppression that was acknowledged stands, and held from then on."""
+    assert 0 == sum(one.overheard for one in heard)
+    left = set().union(*(one.left for one in heard))
+    suppressed = set().union(*(one.suppressed for one in heard))
+    assert {"opted_out"} == {governor.consent.status(name, channel="email").state for name in left}
+    assert set() == {name for name in left if "opted_out" not in codes(governor.check(name, channel="email"))}
+    assert all(governor.suppressions.contains(address, "email") for address in suppressed)

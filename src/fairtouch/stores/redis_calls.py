@@ -7,15 +7,14 @@ but digests.
 
 import hashlib
 import re
-import threading
 from binascii import b2a_base64
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from struct import Struct
 from typing import Any, Final, NamedTuple
 
 from fairtouch.facts import Ask
-from fairtouch.plan import Plan
+from fairtouch.plan import Fills, Plan
 from fairtouch.stores import redis_documents
 from fairtouch.stores.redis_documents import detail, needle, six, three
 from fairtouch.touch import Kind
@@ -96,10 +95,19 @@ def beside(document: bytes) -> tuple[bytes, bytes, bytes, bytes, bytes]:
     return document, document + b":o", document + b":d", document + b":t", document + b":w"
 
 
+class Told(NamedTuple):
+    """What a plan's calls say of kinds: of which; their numbers, each with a row; the rows; and where each stands."""
+
+    kinds: frozenset[int]
+    fills: bytes
+    rows: bytes
+    places: Mapping[Fills, int]
+
+
 class PlanWords:
     """How a plan stands in calls. It grows with the kinds that ledgers turn out to hold."""
 
-    __slots__ = ("_lock", "_plan", "_rows", "covering", "fills", "packed", "profile", "rows", "told")
+    __slots__ = ("_plan", "covering", "packed", "profile", "told")
 
     def __init__(self, plan: Plan, covering: Iterable[int]) -> None:
         self._plan = plan
@@ -115,32 +123,35 @@ class PlanWords:
         )
         self.profile: Final = plan.profile.encode()
         self.covering: Final = b"".join(map(three, covering))
-        self.told: set[int] = set()
-        self.fills, self.rows = b"", b""
-        self._rows: dict[tuple[int, ...], int] = {}
-        self._lock = threading.Lock()
+        self.told = Told(frozenset(), b"", b"", {})
 
     def tell(self, kinds: Iterable[tuple[int, Kind]]) -> None:
-        """Says in every later call what these kinds fill. A call reads `fills` before `rows`, which only grow."""
-        with self._lock:
-            self._tell(kinds)
+        """Says in every later call what these kinds fill.
 
-    def _tell(self, kinds: Iterable[tuple[int, Kind]]) -> None:
-        for number, kind in kinds:
-            if number in self.told:
-                continue
-            if len(self.told) >= _FILLS_MAX:
-                self.told.clear()
-                self.fills = b""
-            fills = self._plan.fillings[kind]
-            row = self._rows.get(fills)
+        All that is told is replaced at once, without a lock: what another thread told at the same instant may be lost,
+        and is told when it is met again; and the child of a fork finds it whole.
+        """
+        told = self.told
+        new = [(number, kind) for number, kind in kinds if number not in told.kinds]
+        if new:
+            self.told = self._with(told, new)
+
+    def _with(self, told: Told, new: Iterable[tuple[int, Kind]]) -> Told:
+        known, fills, rows, places = set(told.kinds), told.fills, told.rows, dict(told.places)
+        for number, kind in new:
+            if len(known) >= _FILLS_MAX:
+                known.clear()
+                fills = b""
+            filled = self._plan.fillings[kind]
+            row = places.get(filled)
             if row is None:
-                if len(self._rows) > 255:
+                if len(places) > 255:
                     continue  # an exotic policy: ledgers with such a kind are looked at by the client
-                row = self._rows[fills] = len(self._rows)
-                self.rows += bytes(index in fills for index in range(len(self._plan.limits)))
-            self.told.add(number)
-            self.fills += three(number) + bytes((row,))
+                row = places[filled] = len(places)
+                rows += bytes(index in filled for index in range(len(self._plan.limits)))
+            known.add(number)
+            fills += three(number) + bytes((row,))
+        return Told(frozenset(known), fills, rows, places)
 
 
 def decide(  # noqa: PLR0917 - all that the script is told
@@ -148,6 +159,7 @@ def decide(  # noqa: PLR0917 - all that the script is told
 ) -> Call:
     """One decision."""
     plan, customer, entry, take, now, _ = ask
+    told = words.told
     document = keys.document(customer)
     four = beside(document)[:4]
     takes = take and (entry.address is not None or not plan.require_address)
@@ -162,8 +174,8 @@ def decide(  # noqa: PLR0917 - all that the script is told
             words.packed,
             words.profile,
             words.covering,
-            words.fills,
-            words.rows,
+            told.fills,
+            told.rows,
             asked,
             needle(entry.id),
             detail(entry),

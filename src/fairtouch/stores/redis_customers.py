@@ -112,6 +112,10 @@ class Customers:
         """A customer, and what is wanted beside the document; older entries are not always there to be read."""
         clock, seen, *rest = yield Call(READ, beside(self.keys.document(customer)), (wanted,))
         kept = yield from self.kept(seen, 0, *rest)
+        if wanted & OLDER and kept.older is None:  # all of them were released
+            if kept.counted:
+                raise damaged(ValueError("older entries that are counted and not kept"))
+            kept.older = []
         kept.now = now if now is not None else max(clock, kept.document.newest())
         return kept
 
@@ -194,7 +198,10 @@ class Customers:
         """Puts the entry that is confirmed in the place of the one that was reserved, or nothing."""
         is_older = old.at <= kept.document.older
         entries = (kept.older or []) if is_older else kept.entries
-        place = entries.index(old, bisect_left(entries, old.at, key=_by_instant))
+        try:
+            place = entries.index(old, bisect_left(entries, old.at, key=_by_instant))
+        except ValueError as error:
+            raise damaged(ValueError("an entry that stands elsewhere than its instant says")) from error
         entries[place : place + 1] = [] if new is None else [new]
         if is_older:
             self.write_older(kept, {old.id})

@@ -12,6 +12,7 @@ from fairtouch.facts import Ask, Entry, Facts, Holder, Stale, SuppressionCause, 
 from fairtouch.plan import Plan
 from fairtouch.stores.redis_calls import Call, PlanWords, decide, verdict
 from fairtouch.stores.redis_customers import OLDER, TOTALS, Customers, Kept
+from fairtouch.stores.redis_documents import damaged
 from fairtouch.stores.redis_ledgers import Ledgers
 from fairtouch.stores.redis_registers import cause_of
 from fairtouch.stores.redis_steps import TRIES_MAX, Step, overtaken, side_by_side
@@ -96,7 +97,7 @@ class Deciding:
             reply = yield call._replace(keys=call.keys[:4]) if self._apart else call
             if type(reply) is bytes:
                 if reply[0] == ord("S"):
-                    return Stale(int.from_bytes(reply[1:7], "big"), reply[7:].decode())
+                    return _stale(reply)
                 return (yield from self._understood(ask, reply))
             facts = yield from self._weighed(ask, words, reply)
             if facts is not None:
@@ -186,3 +187,11 @@ class Deciding:
             suppressed,
             kept.same_id(ask.entry),
         )
+
+
+def _stale(reply: bytes) -> Stale:
+    """The plan was made for something else. Raises StoreError for a profile that fairtouch never wrote."""
+    try:
+        return Stale(int.from_bytes(reply[1:7], "big"), reply[7:].decode())
+    except UnicodeDecodeError as error:
+        raise damaged(error) from error

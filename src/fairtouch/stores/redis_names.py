@@ -70,12 +70,14 @@ class Names:
         for number, name in zip(unknown, names, strict=True):
             values = json.loads(name[1:])
             if name[:1] == b"s":
-                self.scopes[number] = scope = Scope(*values)
-                self.scope_ids[scope] = number
+                scope = Scope(*values)
+                self.scope_ids[scope] = number  # first: whoever finds the name, in another thread, asks for its number
+                self.scopes[number] = scope
             else:
                 channel, category, topic, campaign, tags, event = values
-                self.kinds[number] = kind = Kind(channel, category, topic, campaign, tuple(tags), event)
+                kind = Kind(channel, category, topic, campaign, tuple(tags), event)
                 self.kind_ids[kind] = number
+                self.kinds[number] = kind
 
     def learn_table(self) -> Step[None]:
         self.table, _ = yield Call(NAME, (self._key,), (os.urandom(4), b""))

@@ -11,7 +11,7 @@ from fairtouch.facts import SuppressionCause
 from fairtouch.stores.port import WRITTEN_OTHERWISE, Spoken, Utterance
 from fairtouch.stores.redis_calls import PRIMARIES, PROBE, READ, SUPPRESS, UNSUPPRESS, Call, beside
 from fairtouch.stores.redis_customers import SPOKEN, Customers
-from fairtouch.stores.redis_documents import six, three
+from fairtouch.stores.redis_documents import NEVER_WRITTEN, damaged, six, three
 from fairtouch.stores.redis_durability import OnEviction, look_at
 from fairtouch.stores.redis_steps import Step, all_of, server_now, until_done
 
@@ -82,15 +82,18 @@ class Registers:
     def spoken(self, customer: bytes) -> Step[list[Spoken]]:
         """`port.Consents.spoken`."""
         kept = yield from self._customers.read(customer, SPOKEN, None)
-        words = [
-            Spoken(
-                self._names.scopes[int.from_bytes(name[:3], "big")],
-                _WORDS[name[3]],
-                int.from_bytes(name[4:], "big"),
-                evidence[_TOKEN_LENGTH:].decode(),
-            )
-            for name, evidence in kept.spoken.items()
-        ]
+        try:
+            words = [
+                Spoken(
+                    self._names.scopes[int.from_bytes(name[:3], "big")],
+                    _WORDS[name[3]],
+                    int.from_bytes(name[4:], "big"),
+                    evidence[_TOKEN_LENGTH:].decode(),
+                )
+                for name, evidence in kept.spoken.items()
+            ]
+        except NEVER_WRITTEN as error:
+            raise damaged(error) from error
         return sorted(words, key=_by_instant)
 
     def suppress(self, address: bytes, cause: SuppressionCause, event_id: str | None) -> Step[bool]:

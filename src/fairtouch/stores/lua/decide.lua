@@ -49,6 +49,7 @@ if profile ~= ARGV[3] or now < since or now >= upto then return 'S' .. pack('>I6
 
 local cause = KEYS[5] and redis.call('GET', KEYS[5])
 local is_doubtful = cause or is_plain == 0 or (is_plain == 2 and redis.call('EXISTS', KEYS[4]) == 1)
+if number == 0 and #document >= details_at then is_doubtful = true end -- a damaged length: what is left may be words
 local words = sub(document, words_at, columns_at - 1)
 
 -- The words: none of them an opt-out, and late enough opt-ins.
