@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -83,6 +84,8 @@ def test_a_governor_is_not_opened_drop_by_drop(front, network, prefix):
     """Where everything drips, greetings too, a governor is not opened: StoreUnavailable, one deadline per call."""
     network.fate = lambda request, reply: DRIP
     started = time.monotonic()
-    with pytest.raises(StoreUnavailable):
-        FRONTS[front](worded({}), f"{network.url}?prefix={prefix}").check("ada", channel="email")
+    with pytest.raises(StoreUnavailable), ExitStack() as opened:
+        governor = FRONTS[front](worded({}), f"{network.url}?prefix={prefix}")
+        opened.callback(governor.close)
+        governor.check("ada", channel="email")
     assert time.monotonic() - started < CALLS_TO_OPEN * DEADLINE + SLACK
