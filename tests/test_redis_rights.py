@@ -22,6 +22,7 @@ RIGHTS = [
     "get",
     "set",
     "setnx",
+    "setrange",
     "del",
     "exists",
     "hget",
@@ -127,14 +128,15 @@ def test_what_a_right_prevents_is_not_half_there(verb, missing, user, redis_url)
         assert expected == whole_state(reader, "ada")
 
 
-def test_a_right_that_a_full_document_needs(user, redis_url):
+@pytest.mark.parametrize("missing", ["hset", "setrange", "set"])
+def test_a_right_that_a_full_document_needs(missing, user, redis_url):
     """A touch whose document is full is either reserved, or not there: no slot is taken by a call that failed."""
     url = user(*RIGHTS)
     with govern(url, {}) as governor, govern(redis_url, {}) as reader:
         for index in range(64):
             governor.reserve("ada", channel="email", id=str(index))
         for index in range(64, 70):
-            user(*(right for right in RIGHTS if right != "hset"))
+            user(*(right for right in RIGHTS if right != missing))
             try:
                 is_reserved = governor.reserve("ada", channel="email", id=str(index)).allowed
             except StoreError:

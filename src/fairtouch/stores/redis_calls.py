@@ -8,19 +8,9 @@ but digests.
 import hashlib
 import re
 from binascii import b2a_base64
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from importlib import resources
-from struct import Struct
 from typing import Any, Final, NamedTuple
-
-from fairtouch.facts import Ask
-from fairtouch.plan import Fills, Plan
-from fairtouch.stores import redis_documents
-from fairtouch.stores.redis_documents import detail, needle, six, three
-from fairtouch.touch import Kind
-
-_PLAN: Final = Struct(">BBH")
-_FILLS_MAX: Final = 1_000  # kinds that a plan's call tells of; then it starts anew
 
 
 class Script:
@@ -33,6 +23,7 @@ class Script:
 
 DECIDE: Final = Script("decide")
 CHANGE: Final = Script("change")
+SETTLE: Final = Script("settle")
 READ: Final = Script("read")
 NAME: Final = Script("name")
 SUPPRESS: Final = Script("suppress")
@@ -80,6 +71,11 @@ class Keys:
         """A customer's document."""
         return b"%b:{%b}" % (self._prefix, b2a_base64(customer, newline=False)[:22])
 
+    def of_decision(self, customer: bytes, address: bytes | None, *, totals: bool) -> tuple[bytes, ...]:
+        """What a decision looks at; the fewer keys, the cheaper the call."""
+        four = beside(self.document(customer))[: 4 if totals else 3]
+        return four if address is None else (*four, self.suppression(address))
+
     def suppression(self, address: bytes) -> bytes:
         """What stands against an address."""
         return b"%b:{%b}:s" % (self._prefix, b2a_base64(address, newline=False)[:22])
@@ -93,117 +89,6 @@ def _literally(prefix: bytes) -> bytes:
 def beside(document: bytes) -> tuple[bytes, bytes, bytes, bytes, bytes]:
     """A document's key, and those beside it: older columns, older details, totals, words."""
     return document, document + b":o", document + b":d", document + b":t", document + b":w"
-
-
-class Told(NamedTuple):
-    """What a plan's calls say of kinds: of which; their numbers, each with a row; the rows; and where each stands."""
-
-    kinds: frozenset[int]
-    fills: bytes
-    rows: bytes
-    places: Mapping[Fills, int]
-
-
-class PlanWords:
-    """How a plan stands in calls. It grows with the kinds that ledgers turn out to hold."""
-
-    __slots__ = ("_plan", "covering", "packed", "profile", "told")
-
-    def __init__(self, plan: Plan, covering: Iterable[int]) -> None:
-        self._plan = plan
-        needed = [max((since for which, since in plan.needed if which == part), default=0) for part in (0, 1)]
-        instants = (plan.since, plan.until, plan.closes_at, *needed)
-        is_plain = 0 if plan.per_subject else 2 if plan.counts_totals else 1
-        conditions = (
-            six(span) + six(since) + min(limit, 0xFFFFFFFF).to_bytes(4, "big")
-            for (span, since), limit in zip(plan.windows, plan.limits, strict=True)
-        )
-        self.packed: Final = b"".join(
-            (*map(six, instants), _PLAN.pack(plan.open, is_plain, len(plan.limits)), *conditions)
-        )
-        self.profile: Final = plan.profile.encode()
-        self.covering: Final = b"".join(map(three, covering))
-        self.told = Told(frozenset(), b"", b"", {})
-
-    def tell(self, kinds: Iterable[tuple[int, Kind]]) -> None:
-        """Says in every later call what these kinds fill.
-
-        All that is told is replaced at once, without a lock: what another thread told at the same instant may be lost,
-        and is told when it is met again; and the child of a fork finds it whole.
-        """
-        told = self.told
-        new = [(number, kind) for number, kind in kinds if number not in told.kinds]
-        if new:
-            self.told = self._with(told, new)
-
-    def _with(self, told: Told, new: Iterable[tuple[int, Kind]]) -> Told:
-        known, fills, rows, places = set(told.kinds), told.fills, told.rows, dict(told.places)
-        for number, kind in new:
-            if len(known) >= _FILLS_MAX:
-                known.clear()
-                fills = b""
-            filled = self._plan.fillings[kind]
-            row = places.get(filled)
-            if row is None:
-                if len(places) > 255:
-                    continue  # an exotic policy: ledgers with such a kind are looked at by the client
-                row = places[filled] = len(places)
-                rows += bytes(index in filled for index in range(len(self._plan.limits)))
-            known.add(number)
-            fills += three(number) + bytes((row,))
-        return Told(frozenset(known), fills, rows, places)
-
-
-def decide(  # noqa: PLR0917 - all that the script is told
-    keys: Keys, names: bytes, words: PlanWords, kind: int, ask: Ask, seen: bytes
-) -> Call:
-    """One decision."""
-    plan, customer, entry, take, now, _ = ask
-    told = words.told
-    document = keys.document(customer)
-    four = beside(document)[:4]
-    takes = take and (entry.address is not None or not plan.require_address)
-    lease = min(entry.lease_end, 0xFFFFFFFF).to_bytes(4, "big")
-    most = redis_documents.ENTRIES_MAX
-    asked = b"".join((b"\1" if takes else b"\0", six(now or 0), lease, three(kind), bytes((most,))))
-    return Call(
-        DECIDE,
-        four if entry.address is None else (*four, keys.suppression(entry.address)),
-        (
-            names,
-            words.packed,
-            words.profile,
-            words.covering,
-            told.fills,
-            told.rows,
-            asked,
-            needle(entry.id),
-            detail(entry),
-            seen,
-        ),
-    )
-
-
-_HEAD: Final = Struct(">xHIHI")
-
-
-class Verdict(NamedTuple):
-    """What the script found on the common way."""
-
-    taken: bool
-    now: int
-    lease_end: int
-    counts: list[int]
-    words: bytes
-
-
-def verdict(reply: bytes, conditions: int) -> Verdict:
-    """A reply that begins with T or F."""
-    now_high, now_low, end_high, end_low = _HEAD.unpack_from(reply)
-    end = _HEAD.size + 4 * conditions
-    counts = [int.from_bytes(reply[place : place + 4], "big") for place in range(_HEAD.size, end, 4)]
-    now, lease_end = now_high << 32 | now_low, end_high << 32 | end_low
-    return Verdict(reply[0] == ord("T"), now, lease_end, counts, reply[end:])
 
 
 def pairs(flat: Sequence[Any]) -> dict[bytes, bytes]:

@@ -10,8 +10,9 @@ from typing import Any, Final, cast
 from fairtouch.errors import FairtouchError, StoreError
 from fairtouch.facts import Ask, Entry, Facts, Holder, Stale, SuppressionCause, Total
 from fairtouch.plan import Plan
-from fairtouch.stores.redis_calls import Call, PlanWords, decide, verdict
-from fairtouch.stores.redis_customers import OLDER, TOTALS, Customers, Kept
+from fairtouch.stores.redis_asks import DOUBTFUL, STALE, TAKEN, PlanWords, decide
+from fairtouch.stores.redis_calls import Call
+from fairtouch.stores.redis_customers import OLDER, TOTALS, Customers, Kept, NotReadError
 from fairtouch.stores.redis_documents import damaged
 from fairtouch.stores.redis_ledgers import Ledgers
 from fairtouch.stores.redis_registers import cause_of
@@ -21,10 +22,6 @@ from fairtouch.touch import Kind
 
 _tuple: Final = tuple.__new__  # a NamedTuple's own constructor costs four times as much
 _PLANS_MAX: Final = 8_192
-
-
-class NotReadError(Exception):
-    """Older entries are to be looked at, and were not read."""
 
 
 class Deciding:
@@ -91,15 +88,14 @@ class Deciding:
         if words is None:
             words = yield from self._plan(plan)
         kind = self._names.kind_ids[ask.entry.kind]
-        seen = b"" if ask.seen is None else self._names.packed(ask.seen)
+        seen = None if ask.seen is None else self._names.packed(ask.seen)
         for _ in range(TRIES_MAX):
-            call = decide(self._customers.keys, self._names.table, words, kind, ask, seen)
-            reply = yield call._replace(keys=call.keys[:4]) if self._apart else call
-            if type(reply) is bytes:
-                if reply[0] == ord("S"):
-                    return _stale(reply)
-                return (yield from self._understood(ask, reply))
-            facts = yield from self._weighed(ask, words, reply)
+            what, now, *reply = yield decide(self._customers.keys, words, kind, ask, seen, apart=self._apart)
+            if what == STALE:
+                return _stale(now, reply[0])
+            if what != DOUBTFUL:
+                return (yield from self._understood(ask, what, now, *reply))
+            facts = yield from self._weighed(ask, words, now, *reply)
             if facts is not None:
                 return facts
         raise overtaken()
@@ -107,46 +103,48 @@ class Deciding:
     def _plan(self, plan: Plan) -> Step[PlanWords]:
         """How a plan stands in calls; every scope of it has a number from now on, whoever speaks at it first."""
         yield from self._names.give_numbers(plan.covering)
-        words = PlanWords(plan, sorted(self._names.scope_ids[scope] for scope in plan.covering))
         number = yield from self._names.kind_id(plan.shape.kind)
+        words = PlanWords(plan, self._names.table, sorted(self._names.scope_ids[scope] for scope in plan.covering))
         words.tell([(number, plan.shape.kind)])
         if len(self._plans) >= _PLANS_MAX:
             self._plans.clear()
         self._plans[plan] = words
         return words
 
-    def _understood(self, ask: Ask, reply: bytes) -> Step[Facts]:
+    def _understood(self, ask: Ask, what: int, now: int, lease_end: int, words: bytes, *counts: int) -> Step[Facts]:
         """The facts of a decision that the script settled."""
-        found = verdict(reply, len(ask.plan.limits))
         entry = None
-        if found.taken:
+        if what == TAKEN:
             _, kind, subject, touch_id, token, stage, _, address = ask.entry
-            entry = _tuple(Entry, (found.now, kind, subject, touch_id, token, stage, found.lease_end, address))
+            entry = _tuple(Entry, (now, kind, subject, touch_id, token, stage, lease_end, address))
         try:
-            said = yield from self._names.said(found.words)
+            said = yield from self._names.said(words)
         except StoreError:
             if entry is not None:
                 yield from self._ledgers.release(ask.customer, entry, ask.now)
             raise
-        return _tuple(Facts, (found.now, found.taken, found.counts, {}, said, None, Holder.NONE, entry))
+        return _tuple(Facts, (now, what == TAKEN, counts, {}, said, None, Holder.NONE, entry))
 
-    def _weighed(self, ask: Ask, words: PlanWords, reply: Sequence[Any]) -> Step[Facts | None]:
+    def _weighed(
+        self, ask: Ask, words: PlanWords, now: int, seen: bytes, cause: bytes, *rest: Any
+    ) -> Step[Facts | None]:
         """The facts, with what was taken written; None when somebody else changed the customer meanwhile."""
-        now, seen, cause, *rest = reply
         suppressed = cause_of(cause)
         kept = yield from self._customers.kept(seen, now, *rest)
+        words.tell(kept.kinds.items())
         try:
-            facts = self._weigh(ask, kept, suppressed)
+            return (yield from self._weighed_as(ask, kept, suppressed))
         except NotReadError:
             kept = yield from self._customers.read(ask.customer, OLDER | TOTALS, now)
-            if kept.seen != seen:
-                return None
-            facts = self._weigh(ask, kept, suppressed)
-        words.tell((self._names.kind_ids[kind], kind) for kind in self._mixture(kept))
+            return (yield from self._weighed_as(ask, kept, suppressed)) if kept.seen == seen else None
+
+    def _weighed_as(self, ask: Ask, kept: Kept, suppressed: SuppressionCause | None) -> Step[Facts | None]:
+        """The same for a customer as she was read. Raises NotReadError."""
+        facts = self._weigh(ask, kept, suppressed)
         if not facts.taken or facts.holder is Holder.OURS or facts.entry is None:
             return facts
         if facts.holder is Holder.IN_DOUBT:
-            replaced = holder(ask, kept.same_id(ask.entry), now)[1]
+            replaced = holder(ask, kept.same_id(ask.entry), kept.now)[1]
             if replaced is not None:
                 self._customers.replace(kept, replaced, None)
         yield from self._customers.put(kept, facts.entry)
@@ -169,7 +167,7 @@ class Deciding:
                 raise NotReadError
             return [entry for entry in kept.all() if entry.at >= at]
 
-        if ask.take and kept.older is None and (kept.now <= kept.document.older or kept.document.has_most()):
+        if ask.take and kept.older is None and kept.now <= kept.document.older:
             raise NotReadError  # an entry may have to be put among the older ones
         return weigh(
             ask,
@@ -189,9 +187,9 @@ class Deciding:
         )
 
 
-def _stale(reply: bytes) -> Stale:
+def _stale(now: int, profile: bytes) -> Stale:
     """The plan was made for something else. Raises StoreError for a profile that fairtouch never wrote."""
     try:
-        return Stale(int.from_bytes(reply[1:7], "big"), reply[7:].decode())
+        return Stale(now, profile.decode())
     except UnicodeDecodeError as error:
         raise damaged(error) from error

@@ -21,7 +21,14 @@ from fairtouch.stores.redis_names import LOST
 CLOSED: Final = "this Redis store was closed; open a new governor (nothing was recorded)"
 _PASSING: Final = (OutOfMemoryError, ReadOnlyError, ClusterDownError, MasterDownError, TryAgainError, AskError)
 _PASSING_WORDS: Final = re.compile(r"(?:^|[ -])(?:OOM|READONLY|BUSY|NOREPLICAS|MISCONF|UNKILLABLE|MASTERDOWN) ")
-_OURS: Final = "FAIRTOUCH"
+_OURS: Final = {
+    "FAIRTOUCH newer": "a newer fairtouch wrote this customer's document; upgrade this one. Nothing was recorded",
+    "FAIRTOUCH names": LOST,
+    "FAIRTOUCH damaged": "a customer's document holds what fairtouch never wrote; restore it. Nothing was recorded",
+    "FAIRTOUCH cut": "a part of this customer's older touches was lost; restore it. Nothing was recorded",
+}
+"""What our scripts say instead of a result."""
+
 _OPEN: Final = "it is not known whether this was recorded (repeat it with the same id), and nothing may be sent"
 
 
@@ -37,10 +44,9 @@ def in_words(error: RedisError) -> FairtouchError:
         return StoreError(
             f"Redis does not let this user in ({text}); see the docs for the rights it needs. Nothing was recorded"
         )
-    if text.startswith(f"{_OURS} newer"):
-        return StoreError("a newer fairtouch wrote this customer's document; upgrade this one. Nothing was recorded")
-    if text.startswith(f"{_OURS} names"):
-        return StoreError(LOST)
+    for said, meant in _OURS.items():
+        if text.startswith(said):
+            return StoreError(meant)
     if isinstance(error, _PASSING) or _PASSING_WORDS.search(text):
         return StoreUnavailable(f"Redis cannot do this now ({text}); nothing was recorded, and nothing may be sent")
     if "WAITAOF" in text:

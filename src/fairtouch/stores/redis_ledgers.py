@@ -1,18 +1,22 @@
 """Ledgers on Redis: settling, recording and pruning what decisions have put there."""
 
+import os
 from collections import Counter
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
-from fairtouch.consent import NOTHING, Scope
+from fairtouch.consent import NOTHING, Said, Scope
+from fairtouch.errors import StoreError
 from fairtouch.facts import Entry, Stage
 from fairtouch.stores.port import Recorded, Settlement
-from fairtouch.stores.redis_calls import PRIMARIES, READ, Call, Node, beside, pairs
+from fairtouch.stores.redis_calls import PRIMARIES, READ, SETTLE, Call, Node, beside, pairs
 from fairtouch.stores.redis_customers import OLDER, TOTALS, Customers
-from fairtouch.stores.redis_documents import three
+from fairtouch.stores.redis_entries import needle, three
 from fairtouch.stores.redis_steps import Step, all_of, server_now, until_done
 from fairtouch.stores.weighing import recordable, stamped
 
+TOKEN_LENGTH: Final = 8
+CONFIRMED: Final = "this touch was confirmed; what its customer said cannot be read and has to be restored"
 _PAGE: Final = 500  # documents that one step of a pruning looks at
 
 
@@ -27,41 +31,65 @@ class Ledgers:
         self, customer: bytes, entry: Entry, scopes: Sequence[Scope | None], now: int | None
     ) -> Step[Settlement]:
         """`port.Ledger.confirm`."""
-
-        def attempt() -> Step[tuple[int, Settlement]]:
-            kept = yield from self._customers.read_for(customer, entry, now)
-            found = kept.reservation(entry)
-            said = kept.said
-            settlement = Settlement(
-                kept.now,
-                found.stage if found else None,
-                (found or entry).lease_end,
-                tuple(said.get(scope, NOTHING) if scope else NOTHING for scope in scopes),
-            )
-            if found is None:
-                yield from self._customers.put(kept, entry._replace(at=kept.now, stage=Stage.CONFIRMED))
-            elif found.stage is Stage.RESERVED:
-                self._customers.replace(kept, found, found._replace(stage=Stage.CONFIRMED))
-            else:
-                return 1, settlement
-            return (yield from self._customers.change(customer, kept)), settlement
-
-        return (yield from until_done(attempt))
+        found = yield from self._settle(b"confirm", customer, entry)
+        if found is None:
+            return (yield from until_done(lambda: self._confirm_anywhere(customer, entry, scopes, now)))
+        clock, was_reserved, lease_end, words = found
+        try:
+            said = yield from self._names.said(words)
+        except StoreError as error:
+            raise StoreError(CONFIRMED) from error
+        return Settlement(
+            clock if now is None else now,
+            Stage.RESERVED if was_reserved else Stage.CONFIRMED,
+            lease_end,
+            _at(said, scopes),
+        )
 
     def release(self, customer: bytes, entry: Entry, now: int | None) -> Step[Settlement]:
         """`port.Ledger.release`."""
+        found = yield from self._settle(b"release", customer, entry)
+        if found is None:
+            return (yield from until_done(lambda: self._release_anywhere(customer, entry, now)))
+        clock, was_reserved, lease_end, _ = found
+        stage = Stage.RESERVED if was_reserved else Stage.CONFIRMED
+        return Settlement(clock if now is None else now, stage, lease_end or entry.lease_end, ())
 
-        def attempt() -> Step[tuple[int, Settlement]]:
-            kept = yield from self._customers.read_for(customer, entry, now)
-            found = kept.reservation(entry)
-            is_open = found is not None and found.stage is Stage.RESERVED
-            if found is not None and is_open:
-                self._customers.replace(kept, found, None)
-                kept.now = now if now is not None else kept.now
-            settlement = Settlement(kept.now, found.stage if found else None, (found or entry).lease_end, ())
-            return ((yield from self._customers.change(customer, kept)) if is_open else 1), settlement
+    def _settle(self, verb: bytes, customer: bytes, entry: Entry) -> Step[Sequence[Any] | None]:
+        """What the one script found and settled: now, whether it was reserved, end of the lease, words; None when the
+        reservation does not stand in the document.
+        """
+        if len(entry.token) != TOKEN_LENGTH:  # not one of a governor's: an event has its name there, of another length
+            return None
+        if not self._names.table:
+            yield from self._names.learn_table()
+        key = self._customers.keys.document(customer)
+        is_settled, *found = yield Call(SETTLE, (key,), (self._names.table, verb, needle(entry), os.urandom(4)))
+        return found if is_settled else None
 
-        return (yield from until_done(attempt))
+    def _confirm_anywhere(
+        self, customer: bytes, entry: Entry, scopes: Sequence[Scope | None], now: int | None
+    ) -> Step[tuple[int, Settlement]]:
+        kept = yield from self._customers.read_for(customer, entry, now)
+        found = kept.reservation(entry)
+        stage, lease_end = (found.stage if found else None), (found or entry).lease_end
+        settlement = Settlement(kept.now, stage, lease_end, _at(kept.said, scopes))
+        if found is None:
+            yield from self._customers.put(kept, entry._replace(at=kept.now, stage=Stage.CONFIRMED))
+        elif found.stage is Stage.RESERVED:
+            self._customers.replace(kept, found, found._replace(stage=Stage.CONFIRMED))
+        else:
+            return 1, settlement
+        return (yield from self._customers.change(customer, kept)), settlement
+
+    def _release_anywhere(self, customer: bytes, entry: Entry, now: int | None) -> Step[tuple[int, Settlement]]:
+        kept = yield from self._customers.read_for(customer, entry, now)
+        found = kept.reservation(entry)
+        settlement = Settlement(kept.now, found.stage if found else None, (found or entry).lease_end, ())
+        if found is None or found.stage is not Stage.RESERVED:
+            return 1, settlement
+        self._customers.replace(kept, found, None)
+        return (yield from self._customers.change(customer, kept)), settlement
 
     def record(self, customer: bytes, entry: Entry, keep: int, now: int | None) -> Step[Recorded]:
         """`port.Ledger.record`."""
@@ -119,8 +147,6 @@ class Ledgers:
                 kept.older = [entry for entry in kept.older if entry.at >= since]
                 self._customers.write_older(kept, {entry.id for entry in old})
             kept.entries = [entry for entry in kept.entries if entry.at >= since]
-            if not kept.older:
-                kept.document = kept.document._replace(older=0)
             self._customers.repack(kept)
             return (yield from self._customers.change_at(document, kept)), len(old)
 
@@ -134,3 +160,8 @@ class Ledgers:
         """`port.Ledger.complete_since`."""
         known = yield Call(None, (self._customers.keys.complete_since,), (b"ZSCORE", b"since"))
         return int(float(known or 0))
+
+
+def _at(said: Mapping[Scope, Said], scopes: Sequence[Scope | None]) -> tuple[Said, ...]:
+    """What was said at each scope."""
+    return tuple(said.get(scope, NOTHING) if scope else NOTHING for scope in scopes)

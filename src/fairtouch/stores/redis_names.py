@@ -10,8 +10,9 @@ from typing import Final
 from fairtouch.consent import Said, Scope
 from fairtouch.errors import StoreError
 from fairtouch.stores.redis_calls import NAME, Call
-from fairtouch.stores.redis_documents import NEVER_WRITTEN, NUMBER_MAX, damaged, packed_words, words_of
+from fairtouch.stores.redis_documents import NEVER_WRITTEN, NUMBER_MAX, damaged
 from fairtouch.stores.redis_steps import Step
+from fairtouch.stores.redis_words import packed_words, words_of
 from fairtouch.touch import Kind
 
 LOST: Final = (

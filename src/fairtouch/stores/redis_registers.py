@@ -11,8 +11,9 @@ from fairtouch.facts import SuppressionCause
 from fairtouch.stores.port import WRITTEN_OTHERWISE, Spoken, Utterance
 from fairtouch.stores.redis_calls import PRIMARIES, PROBE, READ, SUPPRESS, UNSUPPRESS, Call, beside
 from fairtouch.stores.redis_customers import SPOKEN, Customers
-from fairtouch.stores.redis_documents import NEVER_WRITTEN, damaged, six, three
+from fairtouch.stores.redis_documents import NEVER_WRITTEN, damaged
 from fairtouch.stores.redis_durability import OnEviction, look_at
+from fairtouch.stores.redis_entries import six, three
 from fairtouch.stores.redis_steps import Step, all_of, server_now, until_done
 
 _by_instant: Final = attrgetter("at")

@@ -4,15 +4,20 @@
 --       6 the address's suppression (may be left out)
 -- ARGV  1 the SHA-1 of the document that the client saw, in hexadecimal ('' = there was none)
 --       2 the new document, unlike every other by the four random bytes of its turn
+--       3 how many ids follow, none of which may stand among the older details
 --       then any number of commands for keys 2 to 5: name, number of the key, number of arguments, arguments
 -- Result  1: done, by this call or by an earlier run of it; 0: it is another document now, nothing was written;
---         -1: the address is suppressed, nothing was written
+--         -1: the address is suppressed, nothing was written; 2: such an id stands there, nothing was written
 
 local document = redis.call('GET', KEYS[1])
 if document == ARGV[2] then return 1 end
 if KEYS[6] and redis.call('EXISTS', KEYS[6]) == 1 then return -1 end
 if (document and redis.sha1hex(document) or '') ~= ARGV[1] then return 0 end
-local place, added = 3, {}
+local ids = 3 + tonumber(ARGV[3])
+for place = 4, ids do
+  if redis.call('HEXISTS', KEYS[3], ARGV[place]) == 1 then return 2 end
+end
+local place, added = ids + 1, {}
 while place <= #ARGV do
   local last = place + 2 + tonumber(ARGV[place + 2])
   local done = redis.call(ARGV[place], KEYS[tonumber(ARGV[place + 1])], unpack(ARGV, place + 3, last))

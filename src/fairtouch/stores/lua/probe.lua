@@ -7,6 +7,7 @@
 redis.call('TIME')
 redis.call('SET', KEYS[1], '')
 redis.call('SETNX', KEYS[1], '')
+redis.call('SETRANGE', KEYS[1], 0, ' ')
 redis.call('GET', KEYS[1])
 redis.call('EXISTS', KEYS[1])
 redis.call('HSET', KEYS[2], 'name', 1)
