@@ -19,6 +19,7 @@ from fairtouch.stores.redis_calls import Call, Keys, beside
 from fairtouch.stores.redis_connections import Connections
 from fairtouch.stores.redis_documents import ENTRIES_MAX, Document, document_of
 from fairtouch.stores.redis_entries import COLUMN, NARROW, columns_of, six
+from fairtouch.stores.redis_words import NOTHING_SAID
 from fairtouch.testing import FrozenClock
 from fairtouch.touch import Kind
 from tests.redis_servers import Server
@@ -145,7 +146,7 @@ def put(redis_server: Server, redis_url: str) -> Iterator[Callable[..., bytes]]:
 
         def write(*entries: Entry) -> bytes:
             pairs = [(one, numbers[one.kind.channel]) for one in entries]
-            document = Document(known.names, b"turn", "", b"").with_entries(pairs)
+            document = Document(known.names, b"turn", "", NOTHING_SAID).with_entries(pairs)
             client.set(keys.document(customer), document.packed())
             return customer
 

@@ -16,6 +16,7 @@ from fairtouch.stores.redis_documents import NEVER_WRITTEN, Document, damaged, d
 from fairtouch.stores.redis_entries import COLUMN, column, columns_of, detail, unpacked
 from fairtouch.stores.redis_names import LOST, Names
 from fairtouch.stores.redis_steps import Step
+from fairtouch.stores.redis_words import NOTHING_SAID
 from fairtouch.touch import Kind
 
 OLDER, TOTALS, SPOKEN = 1, 2, 4  # what to read beside a document
@@ -77,7 +78,7 @@ class Customers:
         if not self.names.table:
             yield from self.names.learn_table()
         if not seen:
-            return Kept(seen, Document(self.names.table, b"", "", b""), now, [], older=[])
+            return Kept(seen, Document(self.names.table, b"", "", NOTHING_SAID), now, [], older=[])
         try:
             document = document_of(seen)
             if document.names != self.names.table:

@@ -24,7 +24,6 @@ _PASSING_WORDS: Final = re.compile(r"(?:^|[ -])(?:OOM|READONLY|BUSY|NOREPLICAS|M
 _OURS: Final = {
     "FAIRTOUCH newer": "a newer fairtouch wrote this customer's document; upgrade this one. Nothing was recorded",
     "FAIRTOUCH names": LOST,
-    "FAIRTOUCH damaged": "a customer's document holds what fairtouch never wrote; restore it. Nothing was recorded",
     "FAIRTOUCH cut": "a part of this customer's older touches was lost; restore it. Nothing was recorded",
 }
 """What our scripts say instead of a result."""

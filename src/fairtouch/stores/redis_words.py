@@ -1,7 +1,10 @@
-"""The words of consent as a document on Redis spells them: per scope its latest instants, and a check of five bits that
-every single flipped bit fails.
+"""The words of consent as a document on Redis spells them: per scope its latest instants, and a check of them all.
+
+Rule: words that are not whole are an error and never other words. A length that lost a bit must not hide an opt-out, so
+the check stands at the end, also where nothing was said.
 """
 
+from binascii import crc_hqx
 from collections.abc import Mapping
 from typing import Final
 
@@ -9,8 +12,8 @@ from fairtouch.consent import Said
 from fairtouch.stores.redis_entries import six, three
 
 _WORDS: Final = (0, 2, 1, 3)  # in a document the commonest stand first, and zeros at the end are left out
-_PARTS: Final = 8  # the byte after a scope holds how many instants follow, and above that the check
-_SUM: Final = 31  # of the bytes: no single bit can change without it
+_START: Final = 0xFFFF  # of the check (CRC-16): where all is zero, that is no answer
+_CHECK: Final = 2  # bytes
 
 
 def packed_words(said: Mapping[int, Said]) -> bytes:
@@ -20,26 +23,25 @@ def packed_words(said: Mapping[int, Said]) -> bytes:
         instants = [word[index] for index in _WORDS]
         while len(instants) > 1 and not instants[-1]:
             instants.pop()
-        scope, text = three(number), b"".join(map(six, instants))
-        parts += (scope, bytes((len(instants) + _PARTS * _sum(scope, len(instants), text),)), text)
-    return b"".join(parts)
+        parts += (three(number), len(instants).to_bytes(1, "big"), *map(six, instants))
+    words = b"".join(parts)
+    return words + crc_hqx(words, _START).to_bytes(_CHECK, "big")
 
 
-def words_of(words: bytes) -> dict[int, Said]:
+NOTHING_SAID: Final = packed_words({})
+
+
+def words_of(packed: bytes) -> dict[int, Said]:
     """The words of a document, by the number of the scope. Raises ValueError for what fairtouch never wrote."""
+    words = packed[:-_CHECK]
+    if len(packed) < _CHECK or crc_hqx(words, _START) != int.from_bytes(packed[-_CHECK:], "big"):
+        raise ValueError("words that nobody said")
     said, offset = {}, 0
     while offset < len(words):
-        scope, (told, parts) = words[offset : offset + 3], divmod(words[offset + 3], _PARTS)
-        text = words[offset + 4 : offset + 4 + 6 * parts]
-        if not 1 <= parts <= len(_WORDS) or told != _sum(scope, parts, text):
-            raise ValueError("words that nobody said")
         instants = [0, 0, 0, 0]
-        for place, index in enumerate(_WORDS[:parts]):
-            instants[index] = int.from_bytes(text[6 * place : 6 * place + 6], "big")
-        said[int.from_bytes(scope, "big")] = Said(*instants)
-        offset += 4 + 6 * parts
+        for place, index in enumerate(_WORDS[: words[offset + 3]]):
+            first = offset + 4 + 6 * place
+            instants[index] = int.from_bytes(words[first : first + 6], "big")
+        said[int.from_bytes(words[offset : offset + 3], "big")] = Said(*instants)
+        offset += 4 + 6 * words[offset + 3]
     return said
-
-
-def _sum(scope: bytes, parts: int, text: bytes) -> int:
-    return (sum(scope) + parts + sum(text)) % _SUM

@@ -29,7 +29,7 @@ local sub, byte, find = string.sub, string.byte, string.find
 local plan, ask = ARGV[1], ARGV[2]
 local table_of_names, since, upto, closes_at, need_in, need_double, is_open, is_plain, longest, lowest, conditions,
   profile_bytes, scopes, told = unpack_struct('>c4I6I6I6I6I6BBI6I6I2I2I2I2', plan)
-local document = call('GET', KEYS[1]) or pack('>Bc4I4I2I2BBB', 1, table_of_names, 0, 0, 0, 0, 0, 0)
+local document = call('GET', KEYS[1]) or pack('>Bc4I4I2I2BBBI2', 1, table_of_names, 0, 0, 2, 0, 0, 0, 65535)
 local version, names, profile_length, words_length, listed, kinds, number = unpack_struct('>Bc4xxxxI2I2BBB', document)
 if version ~= 1 then return redis.error_reply('FAIRTOUCH newer') end
 if names ~= table_of_names then return redis.error_reply('FAIRTOUCH names') end
@@ -43,8 +43,6 @@ local listed_at = words_at + words_length
 local kinds_at = listed_at + (is_listed and 3 * listed or 0)
 local columns_at = kinds_at + 3 * kinds
 local details_at = columns_at + 7 * number
-
-if number == 0 and #document >= details_at then return redis.error_reply('FAIRTOUCH damaged') end -- they may be words
 
 local take, now, kind, most, most_bytes, flags, lease, id_length = unpack_struct('>BI6c3BI2BI3B', ask)
 local newest = older
@@ -124,9 +122,8 @@ if ARGV[3] then
   if words ~= ARGV[3] then return doubt(now, cause, columns, is_plain) end
 else
   local at, opted_in, confirmed = words_at, 0, 0
-  while at < listed_at do
+  while at < listed_at - 2 do -- a check stands at their end
     local scope, parts, given = unpack_struct('>c3BI6', document, at)
-    parts = parts % 8
     if placed(plan, scope, covering_at) < conditions_at then
       if given > opted_in then opted_in = given end
       if parts > 1 and unpack_struct('>I6', document, at + 10) > 0 then return doubt(now, cause, columns, is_plain) end
