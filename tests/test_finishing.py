@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -85,7 +86,8 @@ def test_a_thread_is_awaited_at_the_end_of_the_loop():
 
     async def call() -> None:
         try:
-            await in_thread(work)
+            with ThreadPoolExecutor(1) as threads:
+                await in_thread(threads, work)
         finally:
             seen.append("caller")
 

@@ -26,6 +26,7 @@ ROOMS = [
     "plan",  #           conditions, and what a store compares with
     "planning",  #       policy + touch → plan
     "facts",  #          what a store is asked, and what it answers
+    "breaches",  #       which answers a store must not give
     "checks",  #         plan + facts → every rule, passed or not
     "waiting",  #        plan + facts → next_allowed_at
     "records",  #        a decision as plain data
@@ -41,6 +42,10 @@ ROOMS = [
     "consent_files",  #  CSV rows → words
     "registers",  #      consents, suppressions, customers' own facts
     "registers_async",  # their twins
+    "deciding",  #       touches → decisions, through one store
+    "deciding_async",  # its twin
+    "guarding",  #       reserved before a send, settled after
+    "guarding_async",  # its twin
     "governor",  #       the front
     "governor_async",  # its twin
     "pacing",  #         the speed that a provider allows

@@ -44,8 +44,8 @@ class Question:
         self.answer = None
 
     def taken(self) -> Entry | None:
-        """The slot that the last answer took."""
-        return self.answer.entry if isinstance(self.answer, Facts) and self.answer.taken else None
+        """The slot that the last answer took: under our own token, whatever else the answer says."""
+        return self.ask.entry if isinstance(self.answer, Facts) and self.answer.taken else None
 
     def perhaps_taken(self) -> Entry | None:
         """The slot that was taken, or asked for without an answer yet."""
@@ -56,7 +56,11 @@ class Asker:
     """Turns touches into asks for one policy, namespace and lease, and answers into decisions."""
 
     def __init__(self, policy: Policy, digests: Digests, lease_seconds: float) -> None:
-        """Raises TouchError for a lease that is not above zero and at most a day."""
+        """Raises PolicyError for what is no policy, TouchError for a lease that is not above zero and at most a day."""
+        if not isinstance(policy, Policy):
+            raise PolicyError(
+                f"policy is a {type(policy).__name__}; make one by Policy.load(path) or Policy.model_validate(dict)"
+            )
         _check_lease(lease_seconds)
         self.policy, self.digests = policy, digests
         self.lease = int(lease_seconds * SECOND)
@@ -82,8 +86,11 @@ class Asker:
 
         Raises IdConflict when an id stands for another touch, StoreError when the store contradicts itself.
         """
-        for question, answer in zip(questions, answers, strict=True):
-            question.answer = answer  # all of them before the first error: what was taken must be known
+        try:
+            for question, answer in zip(questions, answers, strict=True):
+                question.answer = answer  # all of them before the first error: what was taken must be known
+        except (TypeError, ValueError) as error:
+            raise StoreError("the store did not answer each ask once; nothing may be sent") from error
         asked_again = []
         for question in questions:
             found = question.answer
@@ -106,7 +113,11 @@ class Asker:
         question.answer = None
         if isinstance(answer, Stale):
             question.ask = self._replan(ask, answer)
-        elif answer is not None and ask.seen is None:
+        elif not isinstance(answer, Facts):
+            raise StoreError(
+                f"the store answered a {type(answer).__name__}, which decides nothing; nothing may be sent"
+            )
+        elif ask.seen is None:
             question.ask = _with_consents_seen(ask, answer)
         else:
             raise StoreError("the store refuses what its own answer allows; nothing was taken, and nothing may be sent")
@@ -120,7 +131,14 @@ class Asker:
         return ask._replace(plan=plan, seen=None, entry=ask.entry._replace(lease_end=self.lease))
 
     def reserved(self, reservation: Reservation, *, clock: int, now: int | None) -> Question:
-        """What a reservation was for, to settle it and to look at its rules again."""
+        """What a reservation was for, to settle it and to look at its rules again. Raises TouchError for anything
+        else.
+        """
+        if not isinstance(reservation, Reservation):
+            raise TouchError(
+                f"a {type(reservation).__name__} is no reservation; pass decision.reservation, which is None when no "
+                "slot was taken (nothing was recorded)"
+            )
         customer = bytes.fromhex(reservation.customer)
         plan = self.planner.plan_for(reservation.shape, self._profiles.get(customer, ""), clock)
         kind = reservation.shape.kind

@@ -77,13 +77,12 @@ def passes(ask: Ask, facts: Facts) -> bool:
     A False is no verdict yet: a consent may be close to its expiry, or lift the hours. `checks` tells.
     """
     plan = ask.plan
-    now, _, counts, _, said, suppressed, held, _ = facts
+    _, _, counts, _, said, suppressed, held, _ = facts
     return (
         (held is Holder.NONE or (held is Holder.IN_DOUBT and plan.resends))
         and suppressed is None
-        and (ask.entry.address is not None or not plan.require_address)
+        and (not plan.require_address or ask.entry.address is not None)
         and plan.open
-        and plan.since <= now < plan.until
         and plan.has_room(counts)
         and plan.permits(said)
     )
@@ -97,15 +96,10 @@ def fails(ask: Ask, facts: Facts) -> bool:
         facts.suppressed is not None
         or (facts.holder in _HELD and not (facts.holder is Holder.IN_DOUBT and plan.resends))
         or (ask.entry.address is None and plan.require_address)
-        or (
-            plan.since <= facts.now < plan.until
-            and (
-                not plan.has_room(facts.counts)
-                or not (plan.open or plan.may_be_lifted)
-                or any(not any(word[which] for word in words) for which, _ in plan.needed)
-                or withdrawn(words, _ever)
-            )
-        )
+        or not plan.has_room(facts.counts)
+        or not (plan.open or plan.may_be_lifted)
+        or any(not any(word[which] for word in words) for which, _ in plan.needed)
+        or withdrawn(words, _ever)
     )
 
 

@@ -20,6 +20,8 @@ def seconds_running() -> float:
     return time.monotonic()
 
 
-def injected_now(clock: Clock) -> int:
-    """What the caller's clock says. Raises TouchError when it returns a naive datetime."""
-    return to_ms(clock(), "the clock's time")
+def injected_now(clock: Clock | None) -> int | None:
+    """What the caller's clock says; None without one: then the store's own counts. Raises TouchError when it returns a
+    naive datetime.
+    """
+    return None if clock is None else to_ms(clock(), "the clock's time")

@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import Self
 
 from fairtouch.bounds import HORIZON_DAYS
+from fairtouch.breaches import FORMLESS, breach, breach_of_no
 from fairtouch.checks import Check, checks, fails, passes
 from fairtouch.consent import MASKS, standing
 from fairtouch.errors import IdConflict, StoreError
@@ -148,24 +149,30 @@ class Decision:
 
 
 def judge(ask: Ask, facts: Facts, touch: Touch | None = None) -> Decision:
-    """The decision. Raises IdConflict when the id stands for another touch, and StoreError when the store took a slot
-    that its own facts forbid: give it back.
+    """The decision. Raises IdConflict when the id stands for another touch, and StoreError when the store broke its
+    contract, or took a slot that its own facts forbid: give it back.
     """
+    try:
+        broken = breach(ask, facts)
+        if broken is None:
+            # ours: taken by this call, run twice
+            if passes(ask, facts) or (facts.taken and facts.holder is Holder.OURS):
+                return Decision(ask, facts, touch, allowed=True)
+            broken = breach_of_no(ask, facts)
+    except FORMLESS as error:
+        raise StoreError(
+            f"the store answered in a form that nobody agreed on ({type(error).__name__}); nothing may be sent"
+        ) from error
+    if broken is not None:
+        raise StoreError(f"the store {broken}; nothing may be sent")
     if facts.holder is Holder.OTHER_CONTENT:
         raise IdConflict(ask.entry.id)
-    if facts.taken and facts.entry is None:
-        raise StoreError("the store took a slot and did not say which; nothing may be sent")
-    if len(facts.counts) != len(ask.plan.limits):
-        raise StoreError("the store did not answer all that it was asked; nothing may be sent")
-    if passes(ask, facts) or (facts.taken and facts.holder is Holder.OURS):  # ours: taken by this call, run twice
-        return Decision(ask, facts, touch, allowed=True)
     if not facts.taken and fails(ask, facts):
         return Decision(ask, facts, touch, allowed=False)
     reasons = _reasons(ask, facts)
-    if facts.taken and (reasons or not ask.plan.since <= facts.now < ask.plan.until):
+    if facts.taken and reasons:
         raise StoreError(
-            "the store took a slot that its own answer forbids "
-            f"({', '.join(reason.rule for reason in reasons) or 'at another time than the plan is for'}); "
+            f"the store took a slot that its own answer forbids ({', '.join(reason.rule for reason in reasons)}); "
             "nothing may be sent, and the slot is given back"
         )
     return Decision(ask, facts, touch, allowed=not reasons)
@@ -176,12 +183,13 @@ def _reasons(ask: Ask, facts: Facts) -> tuple[Reason, ...]:
     return tuple(reason for check in found if (reason := check.reason) is not None)
 
 
-def _reservation(ask: Ask, entry: Entry) -> Reservation:
+def _reservation(ask: Ask, taken: Entry) -> Reservation:
+    entry = ask.entry
     return Reservation(
         id=entry.id,
         token=entry.token.hex(),
-        at=from_ms(entry.at),
-        send_before=from_ms(entry.lease_end),
+        at=from_ms(taken.at),
+        send_before=from_ms(taken.lease_end),
         customer=ask.customer.hex(),
         shape=ask.plan.shape,
         subject=entry.subject,

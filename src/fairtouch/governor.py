@@ -4,27 +4,23 @@ Rule 1: nothing is decided here; `asking` and `decision` do that. Rule 2: a verb
 conclude; so the async front differs by `await` alone.
 """
 
-import inspect
 import logging
-import sys
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
-from functools import wraps
-from itertools import islice
 from types import TracebackType
 from typing import Any, Final, Literal, ParamSpec, Self, TypeVar, overload
 
-from fairtouch.addresses import normalize
-from fairtouch.asking import Asker, Question, as_touch, as_unverified, check_history, waves
-from fairtouch.bounds import BATCH_SIZE, NAME_LENGTH_MAX, SCREEN_SIZE, TEXT_LENGTH_MAX
+from fairtouch.asking import Asker, Question, as_touch, check_history
+from fairtouch.bounds import NAME_LENGTH_MAX, TEXT_LENGTH_MAX
 from fairtouch.clock import Clock, injected_now, system_now
+from fairtouch.deciding import Decider
 from fairtouch.decision import Decision
 from fairtouch.digests import Digests
-from fairtouch.errors import FairtouchError, IdConflict, PolicyError, Refused, StoreUnavailable, TouchError
+from fairtouch.errors import FairtouchError, IdConflict, Refused, TouchError
 from fairtouch.facts import LedgerEntry, readable
-from fairtouch.feedback import check_event, event_entry, suppression_for
-from fairtouch.in_doubt import is_in_doubt
+from fairtouch.feedback import told
+from fairtouch.guarding import OnRefused, check_on_refused, guarded, settled
 from fairtouch.instants import to_ms
 from fairtouch.policy import Policy
 from fairtouch.records import Reservation
@@ -36,7 +32,6 @@ from fairtouch.touch import Touch, check_text
 
 P = ParamSpec("P")
 R = TypeVar("R")
-OnRefused = Literal["raise", "skip"] | Callable[[Decision], Any]
 _log: Final = logging.getLogger("fairtouch")
 
 
@@ -65,10 +60,6 @@ class Governor:
         lease_seconds: float = 900,
     ) -> None:
         check_text("namespace", namespace, NAME_LENGTH_MAX)
-        if not isinstance(policy, Policy):
-            raise PolicyError(
-                f"policy is a {type(policy).__name__}; make one by Policy.load(path) or Policy.model_validate(dict)"
-            )
         digests = Digests(namespace, secret)
         self.policy: Final = policy
         self._clock: Final = clock
@@ -81,7 +72,7 @@ class Governor:
         except BaseException:
             self.close()
             raise
-        self._observers: list[Callable[[Decision], None]] = []
+        self._decider: Final = Decider(self._asker, self._store, clock)
         self.consent: Final = ConsentRegister(self._store, policy, digests, clock)
         self.suppressions: Final = SuppressionRegister(self._store, policy, digests, clock)
         self.customers: Final = CustomerRegister(self._store, policy, digests)
@@ -90,31 +81,27 @@ class Governor:
         """Makes sure that this store is the right one for this policy, namespace and secret."""
         self._store.bind(self._digests.namespace, self._digests.fingerprint(), self.policy.keep)
         if complete_since := self._store.complete_since():
-            now = self._now()
+            now = injected_now(self._clock)
             check_history(self.policy, complete_since, system_now() if now is None else now)
-
-    def _now(self) -> int | None:
-        """The injected time; None without one: then the store's own counts."""
-        return None if self._clock is None else injected_now(self._clock)
 
     # Deciding
 
     def check(self, touch: Touch | str, **fields: Any) -> Decision:
         """Decides and changes nothing."""
-        return self._decide_one(as_touch(touch, fields), take=False)
+        return self._decider.decide(as_touch(touch, fields), take=False)
 
     def reserve(self, touch: Touch | str, **fields: Any) -> Decision:
         """Decides and, if allowed, takes the slots of every cap in the same atomic step: `decision.reservation`.
 
         Raises IdConflict when the id stands for a touch with other content.
         """
-        return self._decide_one(as_touch(touch, fields), take=True)
+        return self._decider.decide(as_touch(touch, fields), take=True)
 
     def check_many(self, touches: Iterable[Touch]) -> Generator[Decision]:
         """Checks a stream of touches; results in input order. It reads 50 ahead, so an endless stream needs bounded
         memory.
         """
-        return self._stream(touches, take=False)
+        return self._decider.stream(touches, take=False)
 
     def reserve_many(self, touches: Iterable[Touch]) -> Generator[Decision]:
         """Reserves for a stream of touches; results in input order.
@@ -122,90 +109,13 @@ class Governor:
         It reads 500 ahead; within such a batch the touches of one customer are judged by priority, then by order. An
         error gives the whole batch back, and so does leaving the loop for the decisions that were not looked at.
         """
-        return self._stream(touches, take=True)
-
-    def _stream(self, touches: Iterable[Touch], *, take: bool) -> Generator[Decision]:
-        source = iter(touches)
-        while batch := [as_touch(touch, {}) for touch in islice(source, BATCH_SIZE if take else SCREEN_SIZE)]:
-            decisions = self._decide_batch(batch, take=take)
-            try:
-                while decisions:
-                    yield decisions.pop(0)
-            finally:
-                self._put_back(decisions)
-
-    def _put_back(self, decisions: Iterable[Decision]) -> None:
-        """Releases what was reserved ahead and not looked at."""
-        for decision in decisions:
-            if decision.reservation is not None:
-                self.release(decision.reservation)
-
-    def _decide_one(self, touch: Touch, *, take: bool) -> Decision:
-        now = None if self._clock is None else injected_now(self._clock)
-        clock = system_now() if now is None else now
-        question = self._asker.question(touch, take=take, clock=clock, now=now)
-        alone = [question]
-        self._answer(alone, clock, alone)
-        if self._observers:
-            self._tell(question.decision)
-        return question.decision
-
-    def _decide_batch(self, touches: Sequence[Touch], *, take: bool) -> list[Decision]:
-        now = None if self._clock is None else injected_now(self._clock)
-        clock = system_now() if now is None else now
-        questions = [self._asker.question(touch, take=take, clock=clock, now=now) for touch in touches]
-        for wave in waves(questions) if take else [questions]:
-            self._answer(wave, clock, questions)
-        decisions = [question.decision for question in questions]
-        if self._observers:
-            for decision in decisions:
-                self._tell(decision)
-        return decisions
-
-    def _answer(self, wave: list[Question], clock: int, together: Sequence[Question]) -> None:
-        """Brings questions about different customers to their decisions, in as few calls as the answers need.
-
-        An error gives back whatever was taken for any of those that are decided together.
-        """
-        try:
-            while wave:
-                try:
-                    answers = self._store.decide([question.ask for question in wave])
-                except StoreUnavailable:
-                    if as_unverified(wave, clock):
-                        return
-                    raise
-                wave = self._asker.hear(wave, answers)
-        except BaseException as error:
-            self._give_back(together, is_known=isinstance(error, FairtouchError))
-            raise
-
-    def _give_back(self, questions: Sequence[Question], *, is_known: bool) -> None:
-        """Returns what was taken before an error; what cannot be returned now is in doubt when its lease ends.
-
-        Unless it `is_known` what happened (the call was cancelled or interrupted), also what may have been taken: the
-        token tells it from everybody else's.
-        """
-        for question in questions:
-            entry = question.taken() if is_known else question.perhaps_taken()
-            if entry is not None:
-                try:
-                    self._store.release(question.ask.customer, entry, self._now())
-                except FairtouchError:
-                    _log.warning("a slot could not be given back; it stays taken, and is in doubt when its lease ends")
-
-    def _tell(self, decision: Decision) -> None:
-        for observer in self._observers:
-            try:
-                observer(decision)
-            except Exception:  # noqa: BLE001 - an observer's error must not undo a reservation
-                _log.exception("an observer of decisions failed; the decision stands")
+        return self._decider.stream(touches, take=True)
 
     def on_decision(self, callback: Callable[[Decision], None]) -> None:
         """Calls back with every decision of `check` and `reserve`, after it was made. An error of the callback is
         logged, nothing else.
         """
-        self._observers.append(callback)
+        self._decider.observers.append(callback)
 
     # Settling
 
@@ -219,7 +129,7 @@ class Governor:
         again = None
         if is_late(ask, settlement):
             try:
-                self._answer([question], settlement.now, [question])
+                self._decider.answer([question], settlement.now, [question])
                 again = question.decision
             except FairtouchError:
                 _log.warning("a late touch was recorded; whether it overfills a cap could not be found out")
@@ -233,12 +143,7 @@ class Governor:
         return released(self._store.release(ask.customer, ask.entry, ask.now))
 
     def _reserved(self, reservation: Reservation) -> Question:
-        if not isinstance(reservation, Reservation):
-            raise TouchError(
-                f"a {type(reservation).__name__} is no reservation; pass decision.reservation, which is None when no "
-                "slot was taken (nothing was recorded)"
-            )
-        now = self._now()
+        now = injected_now(self._clock)
         return self._asker.reserved(reservation, clock=system_now() if now is None else now, now=now)
 
     @contextmanager
@@ -251,33 +156,8 @@ class Governor:
         decision = self.reserve(touch, **fields)
         if not decision:
             raise Refused(decision)
-        with self._settling(decision):
+        with settled(self, decision):
             yield decision
-
-    @contextmanager
-    def _settling(self, decision: Decision) -> Iterator[None]:
-        """Confirms after the block, or releases when it certainly sent nothing.
-
-        A store that fails now is logged and not raised: the send's own outcome must reach the caller, who would send
-        again. The slot then stays taken, and the id is in doubt when its lease ends.
-        """
-        handled = sys.exc_info()[1]
-        try:
-            yield
-        except BaseException as error:
-            if not is_in_doubt(error, handled):
-                self._settle(self.release, decision)
-            raise
-        self._settle(self.confirm, decision)
-
-    def _settle(self, settle: Callable[[Reservation], Settled], decision: Decision) -> None:
-        if decision.reservation is not None:
-            try:
-                settle(decision.reservation)
-            except FairtouchError:
-                _log.exception(
-                    "a touch could not be settled; its slot stays taken, and its id is in doubt after the lease"
-                )
 
     @overload
     def guard(
@@ -298,37 +178,8 @@ class Governor:
         When refused: "raise" raises Refused, "skip" returns the decision, a callable is called with it and its result
         returned.
         """
-        if on_refused not in ("raise", "skip") and not callable(on_refused):
-            raise TypeError(f"on_refused={on_refused!r}; write 'raise', 'skip', or a callable that takes the decision")
-
-        def decorate(send: Callable[P, Any]) -> Callable[P, Any]:
-            if inspect.isgeneratorfunction(send) or inspect.isasyncgenfunction(send):
-                raise TypeError(
-                    f"{send.__qualname__} is a generator, which sends when it is iterated; guard what it calls"
-                )
-            if inspect.iscoroutinefunction(send):
-
-                @wraps(send)
-                async def guarded_async(*args: P.args, **kwargs: P.kwargs) -> Any:
-                    decision = self.reserve(to_touch(*args, **kwargs))
-                    if not decision:
-                        return refuse(decision, on_refused)
-                    with self._settling(decision):
-                        return await send(*args, **kwargs)
-
-                return guarded_async
-
-            @wraps(send)
-            def guarded(*args: P.args, **kwargs: P.kwargs) -> Any:
-                decision = self.reserve(to_touch(*args, **kwargs))
-                if not decision:
-                    return refuse(decision, on_refused)
-                with self._settling(decision):
-                    return send(*args, **kwargs)
-
-            return guarded
-
-        return decorate
+        check_on_refused(on_refused)
+        return lambda send: guarded(self, send, to_touch, on_refused)
 
     # Recording and reading
 
@@ -341,7 +192,7 @@ class Governor:
         """
         touch = as_touch(touch, fields)
         instant = to_ms(at)
-        now = self._now()
+        now = injected_now(self._clock)
         ask = self._asker.question(touch, take=True, clock=instant, now=now).ask
         recorded = self._store.record(ask.customer, ask.entry.as_sent(instant), self.policy.keep, now)
         if recorded is Recorded.FUTURE:
@@ -367,19 +218,12 @@ class Governor:
         Whether anything is new: the same `id` again changes nothing. Raises TouchError, and then nothing was
         recorded.
         """
-        check_event(event)
-        if address is not None:
-            normalize(address, channel)
-        self.policy.check_scope(None, channel, None)
-        entry = event_entry(event, channel, subject, id, 0 if at is None else to_ms(at))
-        if customer is None and address is None:
-            raise TouchError("feedback needs customer= or address=; nothing was recorded")
-        if customer is not None:
-            check_text("customer", customer, TEXT_LENGTH_MAX)
-        cause = None if address is None else suppression_for(event)
+        entry, cause = told(self.policy, event, customer, address, channel=channel, subject=subject, event_id=id, at=at)
         is_new = False
         if customer is not None:
-            recorded = self._store.record(self._digests.customer(customer), entry, self.policy.keep, self._now())
+            recorded = self._store.record(
+                self._digests.customer(customer), entry, self.policy.keep, injected_now(self._clock)
+            )
             if recorded is Recorded.FUTURE:
                 raise TouchError(f"at={at} lies in the future; nothing was recorded")
             is_new = recorded is Recorded.KEPT
@@ -400,7 +244,7 @@ class Governor:
         gone so far.
         """
         gone = 0
-        for step in self._store.prune(self.policy.keep, self._now()):
+        for step in self._store.prune(self.policy.keep, injected_now(self._clock)):
             gone += step
             if progress is not None:
                 progress(gone)
@@ -420,10 +264,3 @@ class Governor:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
-
-
-def refuse(decision: Decision, on_refused: OnRefused) -> Any:
-    """What a guarded call comes to when its touch is not welcome."""
-    if on_refused == "raise":
-        raise Refused(decision)
-    return decision if on_refused == "skip" else on_refused(decision)

@@ -1,14 +1,12 @@
 """The governor for asyncio: the words of `Governor`, awaited, around one asynchronous store.
 
-Rule 1: this file is `governor.py` line for line, but for `await` and the few differences that `tests/test_mirror.py`
-names with their reasons; what both share lives in `asking` and its like. Rule 2: what must not be left half done when a
-caller is cancelled (giving back, settling) is `finished`.
+Rule: this file is `governor.py` line for line, but for `await` and the few differences that `tests/test_mirror.py`
+names with their reasons; what both share lives in `asking` and its like.
 """
 
 import asyncio
 import inspect
 import logging
-import sys
 from collections.abc import (
     AsyncGenerator,
     AsyncIterable,
@@ -16,28 +14,23 @@ from collections.abc import (
     Callable,
     Coroutine,
     Iterable,
-    Iterator,
-    Sequence,
 )
 from contextlib import asynccontextmanager
 from datetime import datetime
-from functools import wraps
-from itertools import islice
 from types import TracebackType
 from typing import Any, Final, Literal, ParamSpec, Self, TypeVar, overload
 
-from fairtouch.addresses import normalize
-from fairtouch.asking import Asker, Question, as_touch, as_unverified, check_history, waves
-from fairtouch.bounds import BATCH_SIZE, NAME_LENGTH_MAX, SCREEN_SIZE, TEXT_LENGTH_MAX
+from fairtouch.asking import Asker, Question, as_touch, check_history
+from fairtouch.bounds import NAME_LENGTH_MAX, TEXT_LENGTH_MAX
 from fairtouch.clock import Clock, injected_now, system_now
+from fairtouch.deciding_async import AsyncDecider
 from fairtouch.decision import Decision
 from fairtouch.digests import Digests
-from fairtouch.errors import FairtouchError, IdConflict, PolicyError, Refused, StoreUnavailable, TouchError
+from fairtouch.errors import FairtouchError, IdConflict, Refused, TouchError
 from fairtouch.facts import LedgerEntry, readable
-from fairtouch.feedback import check_event, event_entry, suppression_for
-from fairtouch.finishing import finished
-from fairtouch.governor import OnRefused, refuse
-from fairtouch.in_doubt import is_in_doubt
+from fairtouch.feedback import told
+from fairtouch.guarding import OnRefused, check_on_refused
+from fairtouch.guarding_async import guarded, settled
 from fairtouch.instants import to_ms
 from fairtouch.policy import Policy
 from fairtouch.records import Reservation
@@ -78,10 +71,6 @@ class AsyncGovernor:
         lease_seconds: float = 900,
     ) -> None:
         check_text("namespace", namespace, NAME_LENGTH_MAX)
-        if not isinstance(policy, Policy):
-            raise PolicyError(
-                f"policy is a {type(policy).__name__}; make one by Policy.load(path) or Policy.model_validate(dict)"
-            )
         digests = Digests(namespace, secret)
         self.policy: Final = policy
         self._clock: Final = clock
@@ -91,7 +80,7 @@ class AsyncGovernor:
         self._unbound: Final = find_async_store(store)
         self._binding: Final = asyncio.Lock()
         self._is_bound = False
-        self._observers: list[Callable[[Decision], None]] = []
+        self._decider: Final = AsyncDecider(self._asker, self._store, clock)
         self.consent: Final = AsyncConsentRegister(self._store, policy, digests, clock)
         self.suppressions: Final = AsyncSuppressionRegister(self._store, policy, digests, clock)
         self.customers: Final = AsyncCustomerRegister(self._store, policy, digests)
@@ -109,31 +98,27 @@ class AsyncGovernor:
         """Makes sure that this store is the right one for this policy, namespace and secret."""
         await self._unbound.bind(self._digests.namespace, self._digests.fingerprint(), self.policy.keep)
         if complete_since := await self._unbound.complete_since():
-            now = self._now()
+            now = injected_now(self._clock)
             check_history(self.policy, complete_since, system_now() if now is None else now)
-
-    def _now(self) -> int | None:
-        """The injected time; None without one: then the store's own counts."""
-        return None if self._clock is None else injected_now(self._clock)
 
     # Deciding
 
     async def check(self, touch: Touch | str, **fields: Any) -> Decision:
         """Decides and changes nothing."""
-        return await self._decide_one(as_touch(touch, fields), take=False)
+        return await self._decider.decide(as_touch(touch, fields), take=False)
 
     async def reserve(self, touch: Touch | str, **fields: Any) -> Decision:
         """Decides and, if allowed, takes the slots of every cap in the same atomic step: `decision.reservation`.
 
         Raises IdConflict when the id stands for a touch with other content.
         """
-        return await self._decide_one(as_touch(touch, fields), take=True)
+        return await self._decider.decide(as_touch(touch, fields), take=True)
 
     def check_many(self, touches: Iterable[Touch] | AsyncIterable[Touch]) -> AsyncGenerator[Decision]:
         """Checks a stream of touches; results in input order. It reads 50 ahead, so an endless stream needs bounded
         memory.
         """
-        return self._stream(touches, take=False)
+        return self._decider.stream(touches, take=False)
 
     def reserve_many(self, touches: Iterable[Touch] | AsyncIterable[Touch]) -> AsyncGenerator[Decision]:
         """Reserves for a stream of touches; results in input order.
@@ -141,92 +126,13 @@ class AsyncGovernor:
         It reads 500 ahead; within such a batch the touches of one customer are judged by priority, then by order. An
         error gives the whole batch back, and so does leaving the loop for the decisions that were not looked at.
         """
-        return self._stream(touches, take=True)
-
-    async def _stream(self, touches: Iterable[Touch] | AsyncIterable[Touch], *, take: bool) -> AsyncGenerator[Decision]:
-        source = _iter(touches)
-        while batch := [as_touch(touch, {}) for touch in await _islice(source, BATCH_SIZE if take else SCREEN_SIZE)]:
-            decisions = await self._decide_batch(batch, take=take)
-            try:
-                while decisions:
-                    yield decisions.pop(0)
-            finally:
-                await finished(self._put_back, decisions)
-
-    async def _put_back(self, decisions: Iterable[Decision]) -> None:
-        """Releases what was reserved ahead and not looked at."""
-        for decision in decisions:
-            if decision.reservation is not None:
-                await self.release(decision.reservation)
-
-    async def _decide_one(self, touch: Touch, *, take: bool) -> Decision:
-        now = None if self._clock is None else injected_now(self._clock)
-        clock = system_now() if now is None else now
-        question = self._asker.question(touch, take=take, clock=clock, now=now)
-        alone = [question]
-        await self._answer(alone, clock, alone)
-        if self._observers:
-            self._tell(question.decision)
-        return question.decision
-
-    async def _decide_batch(self, touches: Sequence[Touch], *, take: bool) -> list[Decision]:
-        now = None if self._clock is None else injected_now(self._clock)
-        clock = system_now() if now is None else now
-        questions = [self._asker.question(touch, take=take, clock=clock, now=now) for touch in touches]
-        for wave in waves(questions) if take else [questions]:
-            await self._answer(wave, clock, questions)
-        decisions = [question.decision for question in questions]
-        if self._observers:
-            for decision in decisions:
-                self._tell(decision)
-        return decisions
-
-    async def _answer(self, wave: list[Question], clock: int, together: Sequence[Question]) -> None:
-        """Brings questions about different customers to their decisions, in as few calls as the answers need.
-
-        An error gives back whatever was taken for any of those that are decided together.
-        """
-        try:
-            while wave:
-                try:
-                    answers = await (await self._store()).decide([question.ask for question in wave])
-                except StoreUnavailable:
-                    if as_unverified(wave, clock):
-                        return
-                    raise
-                wave = self._asker.hear(wave, answers)
-        except BaseException as error:
-            await finished(self._give_back, together, is_known=isinstance(error, FairtouchError))
-            raise
-
-    async def _give_back(self, questions: Sequence[Question], *, is_known: bool) -> None:
-        """Returns what was taken before an error; what cannot be returned now is in doubt when its lease ends.
-
-        Unless it `is_known` what happened (the call was cancelled or interrupted), also what may have been taken: the
-        token tells it from everybody else's.
-        """
-        if not self._is_bound:
-            return  # the store was not asked yet
-        for question in questions:
-            entry = question.taken() if is_known else question.perhaps_taken()
-            if entry is not None:
-                try:
-                    await (await self._store()).release(question.ask.customer, entry, self._now())
-                except FairtouchError:
-                    _log.warning("a slot could not be given back; it stays taken, and is in doubt when its lease ends")
-
-    def _tell(self, decision: Decision) -> None:
-        for observer in self._observers:
-            try:
-                observer(decision)
-            except Exception:  # noqa: BLE001 - an observer's error must not undo a reservation
-                _log.exception("an observer of decisions failed; the decision stands")
+        return self._decider.stream(touches, take=True)
 
     def on_decision(self, callback: Callable[[Decision], None]) -> None:
         """Calls back with every decision of `check` and `reserve`, after it was made. An error of the callback is
         logged, nothing else.
         """
-        self._observers.append(callback)
+        self._decider.observers.append(callback)
 
     # Settling
 
@@ -240,7 +146,7 @@ class AsyncGovernor:
         again = None
         if is_late(ask, settlement):
             try:
-                await self._answer([question], settlement.now, [question])
+                await self._decider.answer([question], settlement.now, [question])
                 again = question.decision
             except FairtouchError:
                 _log.warning("a late touch was recorded; whether it overfills a cap could not be found out")
@@ -254,12 +160,7 @@ class AsyncGovernor:
         return released(await (await self._store()).release(ask.customer, ask.entry, ask.now))
 
     def _reserved(self, reservation: Reservation) -> Question:
-        if not isinstance(reservation, Reservation):
-            raise TouchError(
-                f"a {type(reservation).__name__} is no reservation; pass decision.reservation, which is None when no "
-                "slot was taken (nothing was recorded)"
-            )
-        now = self._now()
+        now = injected_now(self._clock)
         return self._asker.reserved(reservation, clock=system_now() if now is None else now, now=now)
 
     @asynccontextmanager
@@ -272,33 +173,8 @@ class AsyncGovernor:
         decision = await self.reserve(touch, **fields)
         if not decision:
             raise Refused(decision)
-        async with self._settling(decision):
+        async with settled(self, decision):
             yield decision
-
-    @asynccontextmanager
-    async def _settling(self, decision: Decision) -> AsyncIterator[None]:
-        """Confirms after the block, or releases when it certainly sent nothing.
-
-        A store that fails now is logged and not raised: the send's own outcome must reach the caller, who would send
-        again. The slot then stays taken, and the id is in doubt when its lease ends.
-        """
-        handled = sys.exc_info()[1]
-        try:
-            yield
-        except BaseException as error:
-            if not is_in_doubt(error, handled):
-                await finished(self._settle, self.release, decision)
-            raise
-        await finished(self._settle, self.confirm, decision)
-
-    async def _settle(self, settle: Callable[[Reservation], Coroutine[Any, Any, Settled]], decision: Decision) -> None:
-        if decision.reservation is not None:
-            try:
-                await settle(decision.reservation)
-            except FairtouchError:
-                _log.exception(
-                    "a touch could not be settled; its slot stays taken, and its id is in doubt after the lease"
-                )
 
     @overload
     def guard(
@@ -319,32 +195,10 @@ class AsyncGovernor:
         When refused: "raise" raises Refused, "skip" returns the decision, a callable is called with it and its result
         returned. `to_touch` and that callable are plain functions. Raises TypeError for anything else.
         """
-        if on_refused not in ("raise", "skip") and not callable(on_refused):
-            raise TypeError(f"on_refused={on_refused!r}; write 'raise', 'skip', or a callable that takes the decision")
+        check_on_refused(on_refused)
         if inspect.iscoroutinefunction(on_refused):
             raise TypeError("on_refused is a coroutine function; pass a plain one, or 'skip' and await what follows")
-
-        def decorate(send: Callable[P, Coroutine[Any, Any, Any]]) -> Callable[P, Coroutine[Any, Any, Any]]:
-            if inspect.isgeneratorfunction(send) or inspect.isasyncgenfunction(send):
-                raise TypeError(
-                    f"{send.__qualname__} is a generator, which sends when it is iterated; guard what it calls"
-                )
-            if not inspect.iscoroutinefunction(send):
-                raise TypeError(
-                    f"{send.__qualname__} is no coroutine function; guard it by a Governor, which does not await"
-                )
-
-            @wraps(send)
-            async def guarded(*args: P.args, **kwargs: P.kwargs) -> Any:
-                decision = await self.reserve(to_touch(*args, **kwargs))
-                if not decision:
-                    return refuse(decision, on_refused)
-                async with self._settling(decision):
-                    return await send(*args, **kwargs)
-
-            return guarded
-
-        return decorate
+        return lambda send: guarded(self, send, to_touch, on_refused)
 
     # Recording and reading
 
@@ -357,7 +211,7 @@ class AsyncGovernor:
         """
         touch = as_touch(touch, fields)
         instant = to_ms(at)
-        now = self._now()
+        now = injected_now(self._clock)
         ask = self._asker.question(touch, take=True, clock=instant, now=now).ask
         recorded = await (await self._store()).record(ask.customer, ask.entry.as_sent(instant), self.policy.keep, now)
         if recorded is Recorded.FUTURE:
@@ -383,20 +237,11 @@ class AsyncGovernor:
         Whether anything is new: the same `id` again changes nothing. Raises TouchError, and then nothing was
         recorded.
         """
-        check_event(event)
-        if address is not None:
-            normalize(address, channel)
-        self.policy.check_scope(None, channel, None)
-        entry = event_entry(event, channel, subject, id, 0 if at is None else to_ms(at))
-        if customer is None and address is None:
-            raise TouchError("feedback needs customer= or address=; nothing was recorded")
-        if customer is not None:
-            check_text("customer", customer, TEXT_LENGTH_MAX)
-        cause = None if address is None else suppression_for(event)
+        entry, cause = told(self.policy, event, customer, address, channel=channel, subject=subject, event_id=id, at=at)
         is_new = False
         if customer is not None:
             recorded = await (await self._store()).record(
-                self._digests.customer(customer), entry, self.policy.keep, self._now()
+                self._digests.customer(customer), entry, self.policy.keep, injected_now(self._clock)
             )
             if recorded is Recorded.FUTURE:
                 raise TouchError(f"at={at} lies in the future; nothing was recorded")
@@ -418,7 +263,7 @@ class AsyncGovernor:
         gone so far.
         """
         gone = 0
-        async for step in (await self._store()).prune(self.policy.keep, self._now()):
+        async for step in (await self._store()).prune(self.policy.keep, injected_now(self._clock)):
             await asyncio.sleep(0)
             gone += step
             if progress is not None:
@@ -444,20 +289,3 @@ class AsyncGovernor:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await self.close()
-
-
-def _iter(touches: Iterable[T] | AsyncIterable[T]) -> Iterator[T] | AsyncIterator[T]:
-    return aiter(touches) if isinstance(touches, AsyncIterable) else iter(touches)
-
-
-async def _islice(source: Iterator[T] | AsyncIterator[T], count: int) -> list[T]:
-    """As `itertools.islice`; in between the event loop has its turn, whether or not the store ever waits."""
-    await asyncio.sleep(0)
-    if isinstance(source, Iterator):
-        return list(islice(source, count))
-    some: list[T] = []
-    async for each in source:
-        some.append(each)
-        if len(some) == count:
-            break
-    return some

@@ -196,14 +196,12 @@ class Plan:
         Opt-ins close to their expiry are taken as expired here; `judge` looks at them to the millisecond, and may
         plan again.
         """
-        covering = self.covering
-        words = [word for scope, word in said.items() if scope in covering]
-        for word in words:
-            if word[2]:  # an opt-out
+        for scope, word in said.items():
+            if word[2] and scope in self.covering:  # an opt-out
                 return self._permits_after_opt_out(self.words(said)[: len(MASKS)])
         for which, alive_from in self.needed:
-            for word in words:
-                if word[which] >= alive_from:
+            for scope, word in said.items():
+                if word[which] >= alive_from and scope in self.covering:
                     break
             else:
                 return False

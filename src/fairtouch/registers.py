@@ -41,9 +41,6 @@ class ConsentRegister:
     def __init__(self, store: Store, policy: Policy, digests: Digests, clock: Clock | None) -> None:
         self._store, self._policy, self._digests, self._clock = store, policy, digests, clock
 
-    def _now(self) -> int | None:
-        return None if self._clock is None else injected_now(self._clock)
-
     def opt_in(
         self,
         customer: str,
@@ -103,7 +100,7 @@ class ConsentRegister:
         scope = Scope(category, channel, topic)
         self._policy.check_scope(*scope)
         wider = covering(*scope, essential=category in self._policy.essential)
-        _, said = self._store.said(self._customer(customer), (scope, *wider), self._now())
+        _, said = self._store.said(self._customer(customer), (scope, *wider), injected_now(self._clock))
         if said[0].requested <= max(words.opted_out for words in said):
             raise TouchError(
                 "no request stands at this scope, so nothing can be confirmed; call consent.request first; "
@@ -118,7 +115,7 @@ class ConsentRegister:
         instant = None if at is None else to_ms(at)
         text = evidence_text(evidence)
         words = [Utterance(self._customer(customer), scope, word, instant, text)]
-        kept = self._store.say(words, self._now())[0]
+        kept = self._store.say(words, injected_now(self._clock))[0]
         if kept is None:
             raise TouchError(f"at={at} lies in the future; nothing was recorded")
         return ConsentEvent(word, scope, from_ms(kept), dict(evidence or {}))
@@ -135,7 +132,7 @@ class ConsentRegister:
         if category is None and topic is not None and topic in self._policy.topics:
             category = self._policy.topics[topic].category
         scopes = covering(category, channel, topic, essential=category in self._policy.essential)
-        now, said = self._store.said(self._customer(customer), scopes, self._now())
+        now, said = self._store.said(self._customer(customer), scopes, injected_now(self._clock))
         kind = Kind(channel or "", category, topic)
         ending = [
             rule.after
@@ -172,7 +169,7 @@ class ConsentRegister:
     ) -> ImportReport:
         evidence = '{"source":"import"}'
         words = [Utterance(self._customer(row.customer), row.scope, row.word, row.at, evidence) for row in rows]
-        instants = self._store.say(words, self._now())
+        instants = self._store.say(words, injected_now(self._clock))
         if None in instants:
             line = rows[instants.index(None)].line
             raise TouchError(
@@ -225,7 +222,7 @@ class SuppressionRegister:
             raise TouchError(f"cause={str(cause)[:40]!r} is none of {', '.join(CAUSES)}; nothing was recorded")
         if event_id is not None:
             check_text("event_id", event_id, TEXT_LENGTH_MAX)
-        now = None if self._clock is None else injected_now(self._clock)
+        now = injected_now(self._clock)
         return self._store.suppress(self._key(address, channel), cause, event_id, now)
 
     def remove(self, address: str, channel: str) -> bool:

@@ -5,7 +5,7 @@ from there.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -23,11 +23,8 @@ from fairtouch.profile import Profile
 from fairtouch.profile import load as load_profile
 from fairtouch.registers import CAUSES, CHANGES_MAX, KEEP, check_wishes, evidence_of, evidence_text
 from fairtouch.stores.port import Utterance
-from fairtouch.stores.port_async import AsyncStore
+from fairtouch.stores.port_async import Opened
 from fairtouch.touch import Kind, check_text
-
-Opened = Callable[[], Awaitable[AsyncStore]]
-"""Awaited, the store, which knows its governor from then on."""
 
 
 class AsyncConsentRegister:
@@ -40,9 +37,6 @@ class AsyncConsentRegister:
 
     def __init__(self, store: Opened, policy: Policy, digests: Digests, clock: Clock | None) -> None:
         self._store, self._policy, self._digests, self._clock = store, policy, digests, clock
-
-    def _now(self) -> int | None:
-        return None if self._clock is None else injected_now(self._clock)
 
     async def opt_in(
         self,
@@ -103,7 +97,7 @@ class AsyncConsentRegister:
         scope = Scope(category, channel, topic)
         self._policy.check_scope(*scope)
         wider = covering(*scope, essential=category in self._policy.essential)
-        _, said = await (await self._store()).said(self._customer(customer), (scope, *wider), self._now())
+        _, said = await (await self._store()).said(self._customer(customer), (scope, *wider), injected_now(self._clock))
         if said[0].requested <= max(words.opted_out for words in said):
             raise TouchError(
                 "no request stands at this scope, so nothing can be confirmed; call consent.request first; "
@@ -118,7 +112,7 @@ class AsyncConsentRegister:
         instant = None if at is None else to_ms(at)
         text = evidence_text(evidence)
         words = [Utterance(self._customer(customer), scope, word, instant, text)]
-        kept = (await (await self._store()).say(words, self._now()))[0]
+        kept = (await (await self._store()).say(words, injected_now(self._clock)))[0]
         if kept is None:
             raise TouchError(f"at={at} lies in the future; nothing was recorded")
         return ConsentEvent(word, scope, from_ms(kept), dict(evidence or {}))
@@ -135,7 +129,7 @@ class AsyncConsentRegister:
         if category is None and topic is not None and topic in self._policy.topics:
             category = self._policy.topics[topic].category
         scopes = covering(category, channel, topic, essential=category in self._policy.essential)
-        now, said = await (await self._store()).said(self._customer(customer), scopes, self._now())
+        now, said = await (await self._store()).said(self._customer(customer), scopes, injected_now(self._clock))
         kind = Kind(channel or "", category, topic)
         ending = [
             rule.after
@@ -172,7 +166,7 @@ class AsyncConsentRegister:
     ) -> ImportReport:
         evidence = '{"source":"import"}'
         words = [Utterance(self._customer(row.customer), row.scope, row.word, row.at, evidence) for row in rows]
-        instants = await (await self._store()).say(words, self._now())
+        instants = await (await self._store()).say(words, injected_now(self._clock))
         if None in instants:
             line = rows[instants.index(None)].line
             raise TouchError(
@@ -202,7 +196,7 @@ class AsyncSuppressionRegister:
             raise TouchError(f"cause={str(cause)[:40]!r} is none of {', '.join(CAUSES)}; nothing was recorded")
         if event_id is not None:
             check_text("event_id", event_id, TEXT_LENGTH_MAX)
-        now = None if self._clock is None else injected_now(self._clock)
+        now = injected_now(self._clock)
         return await (await self._store()).suppress(self._key(address, channel), cause, event_id, now)
 
     async def remove(self, address: str, channel: str) -> bool:

@@ -6,7 +6,7 @@ her back. Otherwise what she does about it (give back a slot that was perhaps ta
 A store is one or the other by type: this one is closed by `aclose`, so that neither passes for the other.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Protocol, runtime_checkable
 
 from fairtouch.consent import Said, Scope
@@ -60,3 +60,7 @@ class AsyncStore(Protocol):
     async def bind(self, namespace: bytes, fingerprint: bytes, keep: int) -> None: ...
 
     async def aclose(self) -> None: ...
+
+
+Opened = Callable[[], Awaitable[AsyncStore]]
+"""Awaited, the store, which knows its governor from then on."""

@@ -110,7 +110,7 @@ def weigh(  # noqa: PLR0917 - the whole of what a store reads, in the order in w
         take
         and (held is Holder.NONE or (held is Holder.IN_DOUBT and plan.resends))
         and suppressed is None
-        and (asked.address is not None or not plan.require_address)
+        and (not plan.require_address or asked.address is not None)
         and (not full or plan.has_room(counts))
         and (plan.open and plan.permits(said) if seen is None else seen == said)
     ):
