@@ -8,9 +8,13 @@ from benchmarks.contestants.front import FRONT
 from benchmarks.contestants.imports import IMPORTS
 from benchmarks.contestants.memory import MEMORY
 from benchmarks.contestants.redis import REDIS
+from benchmarks.contestants.redis_growth import GROWTH
+from benchmarks.contestants.redis_idle import IDLE
 from benchmarks.contestants.screening import SCREENING
 from benchmarks.contestants.sqlite import SQLITE, SQLITE_NORMAL
 
+_ON_REDIS: Final = (REDIS, GROWTH, IDLE)
+
 GROUPS: Final[dict[str, Group]] = {
-    group.name: group for group in (MEMORY, BYTECODES, FRONT, SQLITE, SQLITE_NORMAL, REDIS, SCREENING, IMPORTS)
+    group.name: group for group in (MEMORY, BYTECODES, FRONT, SQLITE, SQLITE_NORMAL, *_ON_REDIS, SCREENING, IMPORTS)
 }

@@ -78,16 +78,16 @@ class RedisStore:
         return self._run(self._verbs.ledgers.history(customer))
 
     def prune(self, keep: int, now: int | None) -> Iterator[int]:
-        since = self._run(self._verbs.ledgers.oldest_kept(keep, now))
-        for server in self._run(self._verbs.ledgers.servers()):
+        since = self._run(self._verbs.pruning.oldest_kept(keep, now))
+        for server in self._run(self._verbs.pruning.servers()):
             cursor = None
             while cursor != 0:
-                cursor, gone = self._run(self._verbs.ledgers.prune(server, cursor or 0, since))
+                cursor, gone = self._run(self._verbs.pruning.prune(server, cursor or 0, since))
                 if gone:
                     yield gone
 
     def complete_since(self) -> int:
-        return self._run(self._verbs.ledgers.complete_since())
+        return self._run(self._verbs.pruning.complete_since())
 
     def say(self, utterances: Sequence[Utterance], now: int | None) -> list[int | None]:
         return self._run(self._verbs.registers.say(utterances, now))

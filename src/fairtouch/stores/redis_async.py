@@ -75,16 +75,16 @@ class AsyncRedisStore:
         return await self._run(self._verbs.ledgers.history(customer))
 
     async def prune(self, keep: int, now: int | None) -> AsyncIterator[int]:
-        since = await self._run(self._verbs.ledgers.oldest_kept(keep, now))
-        for server in await self._run(self._verbs.ledgers.servers()):
+        since = await self._run(self._verbs.pruning.oldest_kept(keep, now))
+        for server in await self._run(self._verbs.pruning.servers()):
             cursor = None
             while cursor != 0:
-                cursor, gone = await self._run(self._verbs.ledgers.prune(server, cursor or 0, since))
+                cursor, gone = await self._run(self._verbs.pruning.prune(server, cursor or 0, since))
                 if gone:
                     yield gone
 
     async def complete_since(self) -> int:
-        return await self._run(self._verbs.ledgers.complete_since())
+        return await self._run(self._verbs.pruning.complete_since())
 
     async def say(self, utterances: Sequence[Utterance], now: int | None) -> list[int | None]:
         return await self._run(self._verbs.registers.say(utterances, now))

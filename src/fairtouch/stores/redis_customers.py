@@ -13,14 +13,16 @@ from fairtouch.errors import StoreError
 from fairtouch.facts import Entry
 from fairtouch.stores.redis_calls import CHANGE, READ, Call, Keys, beside, pairs
 from fairtouch.stores.redis_documents import NEVER_WRITTEN, Document, damaged, document_of, numbers_of
-from fairtouch.stores.redis_entries import COLUMN, column, columns_of, detail, unpacked
+from fairtouch.stores.redis_entries import COLUMN, column, columns_of, detail, three, unpacked
 from fairtouch.stores.redis_names import LOST, Names
 from fairtouch.stores.redis_steps import Step
 from fairtouch.stores.redis_words import NOTHING_SAID
 from fairtouch.touch import Kind
 
 OLDER, TOTALS, SPOKEN = 1, 2, 4  # what to read beside a document
+_TABLE: Final = b""  # a name among the totals: to which table of names the others belong
 _by_instant: Final = attrgetter("at")
+REMEMBERED_SECONDS: Final = 600  # what a call did, for the same call that is run again
 _FIELDS: Final = 500  # of a hash in one command: a script cannot unpack more than some thousands
 _UNKNOWN: Final = Kind("")
 _UNREAD: Final = 2  # what the change of a customer answers when an id stands among older entries that were not read
@@ -77,12 +79,8 @@ class Customers:
         """
         if not self.names.table:
             yield from self.names.learn_table()
-        if not seen:
-            return Kept(seen, Document(self.names.table, b"", "", NOTHING_SAID), now, [], older=[])
+        document = self.document(seen)
         try:
-            document = document_of(seen)
-            if document.names != self.names.table:
-                raise StoreError(LOST)
             counted = columns_of(columns[: document.beside * COLUMN.size])
             numbers = {*document.numbers(), *(number for _, number in counted)}
             yield from self.names.learn(numbers)
@@ -93,12 +91,28 @@ class Customers:
                 raise ValueError("older entries that are cut off")
             if details or not document.beside:
                 kept.older = self._older(document, details)
+            if kept.totals and kept.totals.pop(_TABLE, None) != self.names.table:
+                raise StoreError(LOST)
             yield from self.names.learn(int.from_bytes(name, "big") for name in kept.totals)
             yield from self.names.learn(int.from_bytes(name[:3], "big") for name in kept.spoken)
             kept.said = yield from self.names.said(document.words)
         except NEVER_WRITTEN as error:
             raise damaged(error) from error
         return kept
+
+    def document(self, seen: bytes) -> Document:
+        """The document as it was read, once the table of names is known; one that says nothing where there was none.
+        Raises StoreError for what fairtouch never wrote.
+        """
+        if not seen:
+            return Document(self.names.table, b"", "", NOTHING_SAID)
+        try:
+            document = document_of(seen)
+        except NEVER_WRITTEN as error:
+            raise damaged(error) from error
+        if document.names != self.names.table:
+            raise StoreError(LOST)
+        return document
 
     def _older(self, document: Document, details: Mapping[bytes, bytes]) -> list[Entry]:
         """What stands beside a document, oldest first. What is newer was left behind by a change that failed."""
@@ -134,7 +148,8 @@ class Customers:
 
     def change(self, customer: bytes, kept: Kept, address: bytes | None = None, *, lasts: bool = False) -> Step[int]:
         """Writes what became of a customer, if nobody else changed her meanwhile. Raises NotReadError when older
-        entries have to be read before, which only `put` may bring about.
+        entries have to be read before, which only `put` may bring about. A document that says nothing any more goes a
+        while later: until then the same call, run again, finds what it did.
         """
         return (yield from self.change_at(self.keys.document(customer), kept, address, lasts=lasts))
 
@@ -145,7 +160,14 @@ class Customers:
         done = yield Call(
             CHANGE,
             keys if address is None else (*keys, self.keys.suppression(address)),
-            (seen, document.packed(), len(kept.moved), *kept.moved, *kept.commands),
+            (
+                seen,
+                document.packed(),
+                REMEMBERED_SECONDS if document.says_nothing() else b"",
+                len(kept.moved),
+                *kept.moved,
+                *kept.commands,
+            ),
             lasts,
         )
         if done == _UNREAD:
@@ -182,6 +204,13 @@ class Customers:
             self.write_older(kept, {old.id})
         else:
             self.repack(kept)
+
+    def add_to_totals(self, kept: Kept, numbers: Mapping[int, int]) -> None:
+        """Adds so many touches to the totals of these kinds. Totals may outlive the document, and tell their table."""
+        for number, many in numbers.items():
+            kept.order(b"HINCRBY", 4, three(number), many)
+        if numbers:
+            kept.order(b"HSET", 4, _TABLE, self.names.table)
 
     def repack(self, kept: Kept) -> None:
         """The document for the entries as they are now."""

@@ -15,6 +15,7 @@ from typing import Final, NamedTuple
 from fairtouch.errors import StoreError
 from fairtouch.facts import Entry
 from fairtouch.stores.redis_entries import KindOf, detail, six, three, unpacked
+from fairtouch.stores.redis_words import NOTHING_SAID
 
 ENTRIES_MAX: Final = 64  # of one document; then the older half moves on
 BYTES_MAX: Final = 4_000
@@ -22,9 +23,9 @@ LISTED_MAX: Final = 32  # kinds of the older entries that a document lists; with
 VERSION: Final = 1
 NUMBER_MAX: Final = 1 << 24
 
-_HEADER: Final = Struct(
-    ">B4s4sHHBBB"
-)  # version, names, turn, lengths of profile and words, kinds listed, kinds, entries
+_HEADER: Final = Struct(">B4s4sHHBBB")
+"""Version, names, turn, lengths of profile and words, and how many kinds listed, kinds and entries follow."""
+
 _OLDER: Final = Struct(">HIHB")  # follows where kinds are listed: older (6 bytes), beside (3)
 _COLUMN: Final = Struct(">HIB")  # instant (6 bytes), place of the kind
 _NOT_LISTED: Final = 255
@@ -81,6 +82,30 @@ class Document(NamedTuple):
     def numbers(self) -> list[int]:
         """The kinds that it lists, by their numbers."""
         return numbers_of((self.listed or b"") + self.kinds)
+
+    def oldest(self) -> int:
+        """The instant of the oldest entry in it; 0 without one."""
+        return int.from_bytes(self.columns[:6], "big")
+
+    def counted(self) -> list[tuple[int, int]]:
+        """Instant and number of the kind, of each entry in it, oldest first."""
+        kinds = numbers_of(self.kinds)
+        return [(high << 32 | low, kinds[place]) for high, low, place in _COLUMN.iter_unpack(self.columns)]
+
+    def without_oldest(self, oldest: Sequence[tuple[int, int]], kind_of: KindOf) -> "Document":
+        """The same without its first entries, as `counted` tells them. Raises ValueError for a damaged one."""
+        offset = 0
+        for at, number in oldest:
+            _, offset = unpacked(at, kind_of(number), self.details, offset)
+        return self._replace(columns=self.columns[_COLUMN.size * len(oldest) :], details=self.details[offset:])
+
+    def without_entries(self) -> "Document":
+        """The same without any of its entries."""
+        return self._replace(kinds=b"", columns=b"", details=b"")
+
+    def says_nothing(self) -> bool:
+        """Whether nothing is lost without it."""
+        return self.words == NOTHING_SAID and not (self.columns or self.beside or self.profile)
 
     def entries(self, kind_of: KindOf) -> list[Entry]:
         """What stands in it, oldest first. Raises ValueError or LookupError for what fairtouch never wrote."""

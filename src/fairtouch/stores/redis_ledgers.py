@@ -1,7 +1,6 @@
-"""Ledgers on Redis: settling, recording and pruning what decisions have put there."""
+"""Ledgers on Redis: settling and recording what decisions have put there."""
 
 import os
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -9,19 +8,18 @@ from fairtouch.consent import NOTHING, Said, Scope
 from fairtouch.errors import StoreError
 from fairtouch.facts import Entry, Stage
 from fairtouch.stores.port import Recorded, Settlement
-from fairtouch.stores.redis_calls import PRIMARIES, READ, SETTLE, Call, Node, beside, pairs
-from fairtouch.stores.redis_customers import OLDER, TOTALS, Customers
-from fairtouch.stores.redis_entries import needle, three
-from fairtouch.stores.redis_steps import Step, all_of, server_now, until_done
+from fairtouch.stores.redis_calls import SETTLE, Call
+from fairtouch.stores.redis_customers import OLDER, Customers
+from fairtouch.stores.redis_entries import needle
+from fairtouch.stores.redis_steps import Step, until_done
 from fairtouch.stores.weighing import recordable, stamped
 
 TOKEN_LENGTH: Final = 8
 CONFIRMED: Final = "this touch was confirmed; what its customer said cannot be read and has to be restored"
-_PAGE: Final = 500  # documents that one step of a pruning looks at
 
 
 class Ledgers:
-    """The verbs of `port.Ledger` but `decide`, for one store's customers."""
+    """The verbs of `port.Ledger` but `decide` and `prune`, for one store's customers."""
 
     def __init__(self, customers: Customers) -> None:
         self._customers: Final = customers
@@ -112,54 +110,6 @@ class Ledgers:
         """`port.Ledger.history`."""
         kept = yield from self._customers.read(customer, OLDER, None)
         return kept.all()
-
-    def oldest_kept(self, keep: int, now: int | None) -> Step[int]:
-        """Before which instant facts are pruned: by the longest horizon of any namespace."""
-        bound = yield Call(None, (self._customers.keys.namespaces,), (b"HGETALL",))
-        keeps = [int(value) for name, value in pairs(bound).items() if name.startswith(b"keep:")]
-        clock = (yield from server_now()) if now is None else now
-        return clock - max([keep, *keeps])
-
-    def servers(self) -> Step[list[Node | None]]:
-        """The servers whose customers are to be pruned."""
-        return (yield PRIMARIES) or [None]
-
-    def prune(self, server: Node | None, cursor: int, since: int) -> Step[tuple[int, int]]:
-        """Prunes the next customers of a server; where to go on (0: that was all), and how many entries went."""
-        asked = (b"SCAN", cursor, b"MATCH", self._customers.keys.documents, b"COUNT", _PAGE)
-        found = yield Call(None, (), asked, server=server)
-        following, documents = found
-        gone = yield from all_of([self._prune(document, since) for document in documents])
-        return int(following), sum(gone)
-
-    def _prune(self, document: bytes, since: int) -> Step[int]:
-
-        def attempt() -> Step[tuple[int, int]]:
-            clock, seen, *rest = yield Call(READ, beside(document), (OLDER | TOTALS,))
-            kept = yield from self._customers.kept(seen, clock, *rest)
-            old = [entry for entry in kept.all() if entry.at < since]
-            if not old:
-                return 1, 0
-            yield from self._complete_from(since)
-            for kind, number in Counter(entry.kind for entry in old if entry.kind.event is None).items():
-                kept.order(b"HINCRBY", 4, three(self._names.kind_ids[kind]), number)
-            if kept.older and kept.older[0].at < since:
-                kept.older = [entry for entry in kept.older if entry.at >= since]
-                self._customers.write_older(kept, {entry.id for entry in old})
-            kept.entries = [entry for entry in kept.entries if entry.at >= since]
-            self._customers.repack(kept)
-            return (yield from self._customers.change_at(document, kept)), len(old)
-
-        return (yield from until_done(attempt))
-
-    def _complete_from(self, since: int) -> Step[None]:
-        """Says that nothing before an instant is whole, before the first of it goes; the latest such word stands."""
-        yield Call(None, (self._customers.keys.complete_since,), (b"ZADD", b"GT", since, b"since"))
-
-    def complete_since(self) -> Step[int]:
-        """`port.Ledger.complete_since`."""
-        known = yield Call(None, (self._customers.keys.complete_since,), (b"ZSCORE", b"since"))
-        return int(float(known or 0))
 
 
 def _at(said: Mapping[Scope, Said], scopes: Sequence[Scope | None]) -> tuple[Said, ...]:

@@ -10,7 +10,7 @@ from fairtouch.errors import StoreError
 from fairtouch.facts import SuppressionCause
 from fairtouch.stores.port import WRITTEN_OTHERWISE, Spoken, Utterance
 from fairtouch.stores.redis_calls import PRIMARIES, PROBE, READ, SUPPRESS, UNSUPPRESS, Call, beside
-from fairtouch.stores.redis_customers import SPOKEN, Customers
+from fairtouch.stores.redis_customers import REMEMBERED_SECONDS, SPOKEN, Customers
 from fairtouch.stores.redis_documents import NEVER_WRITTEN, damaged
 from fairtouch.stores.redis_durability import OnEviction, look_at
 from fairtouch.stores.redis_entries import six, three
@@ -18,7 +18,6 @@ from fairtouch.stores.redis_steps import Step, all_of, server_now, until_done
 
 _by_instant: Final = attrgetter("at")
 _TOKEN_LENGTH: Final = 8  # stands before the evidence: tells a call that is run again from another one
-_REMEMBERED_SECONDS: Final = 600  # what a call did, for the same call that is run again
 _WORDS: Final = tuple(Word)
 
 
@@ -107,7 +106,7 @@ class Registers:
         """`port.Suppressions.unsuppress`."""
         key = self._customers.keys.suppression(address)
         mine = key + b":u:" + os.urandom(8).hex().encode()
-        return bool((yield Call(UNSUPPRESS, (key, mine), (_REMEMBERED_SECONDS,), lasts=True)))
+        return bool((yield Call(UNSUPPRESS, (key, mine), (REMEMBERED_SECONDS,), lasts=True)))
 
     def suppressed(self, address: bytes) -> Step[SuppressionCause | None]:
         """`port.Suppressions.suppressed`."""

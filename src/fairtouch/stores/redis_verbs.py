@@ -7,15 +7,17 @@ from fairtouch.stores.redis_customers import Customers
 from fairtouch.stores.redis_deciding import Deciding
 from fairtouch.stores.redis_ledgers import Ledgers
 from fairtouch.stores.redis_names import Names
+from fairtouch.stores.redis_pruning import Pruning
 from fairtouch.stores.redis_registers import Registers
 
 
 class Verbs:
-    """What is decided, settled and said, each in its own room. `apart`: the keys lie on several servers."""
+    """What is decided, settled, pruned and said, each in its own room. `apart`: the keys lie on several servers."""
 
     def __init__(self, prefix: str, *, apart: bool) -> None:
         keys = Keys(prefix)
         customers = Customers(keys, Names(keys.names))
         self.ledgers: Final = Ledgers(customers)
         self.deciding: Final = Deciding(customers, self.ledgers, apart=apart)
+        self.pruning: Final = Pruning(customers)
         self.registers: Final = Registers(customers)
