@@ -91,6 +91,20 @@ def test_a_word_on_the_disk_needs_a_server_that_can_tell(primary):
                 governor.consent.opt_out("ada")
 
 
+def test_a_word_says_what_it_has_reached(primary, replica, redis_url, tmp_path):
+    """What `opt_out` returns names the durability that was reached; what is read again does not claim to know."""
+    reached = {
+        "memory://": "memory",
+        f"sqlite:///{tmp_path}/touches.db": "fsynced",
+        redis_url: "memory",
+        f"{primary.url}?prefix=reached&durability=replicated(1)&deadline_seconds=2": "replicated(1)",
+    }
+    for url, durability in reached.items():
+        with Governor(Policy(), url) as governor:
+            assert governor.consent.opt_out("ada").durability == durability
+            assert [event.durability for event in governor.consent.history("ada")] == [None]
+
+
 @pytest.mark.parametrize("durability", ["", "replicated", "replicated(0)", "replicated(100)", "disk"])
 def test_a_durability_that_is_none_is_said_so(primary, durability):
     """Another word for a durability is an error before anything is opened."""

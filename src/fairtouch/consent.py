@@ -74,14 +74,17 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ConsentEvent:
-    """One word of a customer about one scope, with the evidence for it. `at` is aware UTC; None only on the way into
-    a store.
+    """One word of a customer about one scope, with the evidence for it. `at` is aware UTC.
+
+    `durability`: what it had reached when it was acknowledged, at least: 'memory', 'replicated(n)' or 'fsynced'; None
+    where it is read again.
     """
 
     word: Word
     scope: Scope
     at: datetime
     evidence: dict[str, Any] = field(default_factory=dict)
+    durability: str | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -115,7 +115,7 @@ class AsyncConsentRegister:
         kept = (await (await self._store()).say(words, injected_now(self._clock)))[0]
         if kept is None:
             raise TouchError(f"at={at} lies in the future; nothing was recorded")
-        return ConsentEvent(word, scope, from_ms(kept), dict(evidence or {}))
+        return ConsentEvent(word, scope, from_ms(kept), dict(evidence or {}), (await self._store()).durability)
 
     def _customer(self, customer: str) -> bytes:
         check_text("customer", customer, TEXT_LENGTH_MAX)

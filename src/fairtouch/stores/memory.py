@@ -105,6 +105,8 @@ class _Customer:
 class MemoryStore:
     """Keeps everything in this process; nothing survives it. Safe for threads."""
 
+    durability: str = "memory"
+
     def __init__(self) -> None:
         self._lock = threading.RLock()
         self._customers: dict[bytes, _Customer] = defaultdict(_Customer)

@@ -13,6 +13,8 @@ T = TypeVar("T")
 class AsyncMemoryStore(Awaited):
     """Keeps everything in this process; nothing survives it. `store`: one that is shared with a `Governor`."""
 
+    durability: str = MemoryStore.durability
+
     def __init__(self, store: MemoryStore | None = None) -> None:
         self._store = MemoryStore() if store is None else store
 

@@ -127,6 +127,11 @@ class Ledger(Protocol):
 class Consents(Protocol):
     """What customers said. Never lost once acknowledged: durable before it returns, where the medium is."""
 
+    durability: str
+    """What an acknowledged word, suppression or profile has reached at least: 'memory' (of a process or a server),
+    'replicated(n)' (of so many replicas as well), or 'fsynced' (on the disk).
+    """
+
     def say(self, utterances: Sequence[Utterance], now: int | None) -> list[int | None]:
         """Keeps all words, and returns their instants; None, and nothing of the batch is kept, for one that lies in
         the future.

@@ -21,6 +21,8 @@ class AsyncStore(Protocol):
     `prune` yields its steps as they are done.
     """
 
+    durability: str
+
     async def decide(self, asks: Sequence[Ask]) -> list[Facts | Stale]: ...
 
     async def confirm(

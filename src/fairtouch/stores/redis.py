@@ -40,6 +40,7 @@ class RedisStore:
         durability: str = "memory",
         on_eviction: OnEviction = "warn",
     ) -> None:
+        self.durability = durability
         is_cluster = isinstance(client, redis.RedisCluster)
         connect: Any = ClusterConnections if is_cluster else Connections
         self._connections: Final = connect(client, deadline_seconds, durability_of(durability))

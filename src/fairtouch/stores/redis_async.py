@@ -35,6 +35,7 @@ class AsyncRedisStore:
         durability: str = "memory",
         on_eviction: OnEviction = "warn",
     ) -> None:
+        self.durability = durability
         is_cluster = isinstance(client, redis.RedisCluster)
         connect: Any = AsyncClusterConnections if is_cluster else AsyncConnections
         self._connections: Final = connect(client, deadline_seconds, durability_of(durability))

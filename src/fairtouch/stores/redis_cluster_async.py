@@ -18,7 +18,7 @@ from fairtouch.stores.redis_connections_async import as_answered, async_settings
 from fairtouch.stores.redis_durability import Durability
 from fairtouch.stores.redis_errors import in_words, no_answer
 from fairtouch.stores.redis_lines import PAUSE_SECONDS
-from fairtouch.stores.redis_lines_async import AsyncLines
+from fairtouch.stores.redis_lines_async import AsyncLine, AsyncLines
 from fairtouch.stores.redis_slots import LEARN, OTHERS_SHARE, Errand, Slots
 
 
@@ -31,7 +31,7 @@ class AsyncClusterConnections:
         settings = async_settings_of(member.connection_kwargs, deadline_seconds)
         self._deadline: Final = deadline_seconds
         self._durability: Final = durability
-        self._lines: Final = AsyncLines(lambda key: make(**settings | key[0]._asdict()))
+        self._lines: Final = AsyncLines(lambda key: AsyncLine(make(**settings | key[0]._asdict())))
         self._slots: Final = Slots(client)
 
     async def aclose(self) -> None:
@@ -68,8 +68,7 @@ class AsyncClusterConnections:
         waits = self._durability.is_required and any(call.lasts for call in calls)
         line = await self._lines.get((node, waits))
         try:
-            async with asyncio.timeout(max(ends - seconds_running(), 0.001)):
-                replies = await line.exchange(calls, asking=asking)
+            replies = await line.exchange(calls, ends, asking=asking)
             if waits:
                 await make_durable(line, self._durability, self._deadline)
         except AuthenticationError as error:
@@ -89,8 +88,7 @@ class AsyncClusterConnections:
                 break
             line = await self._lines.get((node, False))
             try:
-                async with asyncio.timeout(left * (1 - OTHERS_SHARE)):
-                    (told,) = await line.exchange([LEARN])
+                (told,) = await line.exchange([LEARN], ends - left * OTHERS_SHARE)
                 if isinstance(told, RedisError):
                     raise told
                 self._slots.learn(told, node)

@@ -5,6 +5,7 @@ cancelled is awaited to its end, which is the deadline at the latest.
 """
 
 import asyncio
+from contextlib import suppress
 from typing import Any, Final
 
 from redis import asyncio as redis
@@ -32,7 +33,7 @@ class AsyncConnections:
         make(**settings)  # raises for a setting that is none, before anybody waits for an answer
         self._deadline: Final = deadline_seconds
         self._durability: Final = durability
-        self._lines: Final = AsyncLines(lambda _: make(**settings), self._leave_sentinels)
+        self._lines: Final = AsyncLines(lambda _: AsyncLine(make(**settings)), self._leave_sentinels)
 
     async def aclose(self) -> None:
         """Lets go of the connections of this event loop."""
@@ -44,18 +45,27 @@ class AsyncConnections:
         """
         if asked is PRIMARIES:
             return None
-        return await over(asyncio.get_running_loop().create_task(self._call(asked)))
-
-    async def _call(self, asked: Call | list[Call]) -> Any:
-        """Sends a call again while there is time: every one of them may run twice."""
-        ends = seconds_running() + self._deadline
         calls = [asked] if isinstance(asked, Call) else asked
         waits = self._durability.is_required and any(call.lasts for call in calls)
+        ends = seconds_running() + self._deadline
+        at_hand = None if waits else self._lines.at_hand(waits)
+        found: tuple[AsyncLine, list[Any]] | None = None
+        if at_hand is not None:  # the common way: a task of its own would cost as much as the rest
+            with suppress(*LOST_LINE):
+                found = at_hand, await at_hand.exchange(calls, ends)
+        if found is None:
+            found = await over(asyncio.get_running_loop().create_task(self._exchange(calls, ends, waits=waits)))
+        line, replies = found
+        if any("READONLY" in str(reply) for reply in replies if isinstance(reply, ResponseError)):
+            await line.lose()  # it was the primary: the next call asks who is
+        return as_answered(asked, replies)
+
+    async def _exchange(self, calls: list[Call], ends: float, *, waits: bool) -> tuple[AsyncLine, list[Any]]:
+        """Sends calls again while there is time: every one of them may run twice."""
         while True:
             line = await self._lines.get(waits)
             try:
-                async with asyncio.timeout(max(ends - seconds_running(), 0.001)):
-                    replies = await line.exchange(calls)
+                replies = await line.exchange(calls, ends)
                 if waits:
                     await make_durable(line, self._durability, self._deadline)
             except AuthenticationError as error:
@@ -68,9 +78,7 @@ class AsyncConnections:
             except RedisError as error:
                 raise in_words(error) from error
             else:
-                if any("READONLY" in str(reply) for reply in replies if isinstance(reply, ResponseError)):
-                    await line.lose()  # it was the primary: the next call asks who is
-                return as_answered(asked, replies)
+                return line, replies
 
     async def _leave_sentinels(self) -> None:
         """Lets go of the sentinels that were asked for the primary."""
@@ -87,8 +95,8 @@ def async_settings_of(lent: dict[str, Any], deadline_seconds: float) -> dict[str
 
 async def make_durable(line: AsyncLine, durability: Durability, deadline_seconds: float) -> None:
     """Waits until what was written on a connection is as durable as required. Raises StoreUnavailable."""
-    async with asyncio.timeout(deadline_seconds + GRACE_SECONDS):
-        durability.check(await line.command(*durability.command(deadline_seconds)))
+    ends = seconds_running() + deadline_seconds + GRACE_SECONDS
+    durability.check(await line.command(durability.command(deadline_seconds), ends))
 
 
 def as_answered(asked: Call | list[Call], replies: list[Any]) -> Any:

@@ -18,6 +18,7 @@ from fairtouch.stores.redis_durability import GRACE_SECONDS, Durability
 from fairtouch.stores.redis_errors import CLOSED
 
 PAUSE_SECONDS: Final = 0.01  # before a connection is opened anew
+_AT_ONCE: Final = 50  # calls in one message
 ASKING: Final = (b"ASKING",)  # lets one command in at a node that is just taking a slot over
 
 
@@ -50,10 +51,10 @@ class Line:
     def send(self, calls: Sequence[Call], ends: float, *, asking: bool = False) -> None:
         """Sends several calls; `asking` goes before each of them."""
         self._begin(ends)
-        commands = [by_digest(call) for call in calls]
-        if asking:
-            commands = [each for call in calls for each in (ASKING, whole(call))]
-        self._connection.send_packed_command((b"".join(map(packed, commands)),))
+        for first in range(0, len(calls), _AT_ONCE):  # the server works on these while the next ones are packed
+            some = calls[first : first + _AT_ONCE]
+            commands = [each for call in some for each in ((ASKING, whole(call)) if asking else (by_digest(call),))]
+            self._connection.send_packed_command((b"".join(map(packed, commands)),))
 
     def receive(self, calls: Sequence[Call], *, asking: bool = False) -> list[Any]:
         """The replies to what was sent; an error stands in its place. What the server did not know goes once more."""

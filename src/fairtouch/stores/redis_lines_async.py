@@ -15,44 +15,81 @@ from weakref import WeakKeyDictionary
 
 from redis.exceptions import ConnectionError as NoConnectionError
 from redis.exceptions import NoScriptError, ResponseError
+from redis.exceptions import TimeoutError as NoReplyError
 
+from fairtouch.clock import seconds_running
 from fairtouch.errors import StoreError
 from fairtouch.stores.redis_calls import Call
 from fairtouch.stores.redis_errors import CLOSED
 from fairtouch.stores.redis_lines import ASKING, by_digest, packed, whole
 
 
+class _Replies(asyncio.Future[list[Any]]):
+    """What one exchange is answered. Whoever awaits it and is cancelled meanwhile is so when the answer is there: until
+    then nobody could say what became of it.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, number: int, ends: float) -> None:
+        super().__init__(loop=loop)
+        self.ends: Final = ends
+        self.missing = number
+        self.known: Final[list[Any]] = []
+
+    def cancel(self, msg: Any = None) -> bool:  # noqa: ARG002 - the signature is asyncio's
+        return False
+
+    def hear(self, reply: Any) -> bool:
+        """Takes the next reply; whether it was the last."""
+        self.known.append(reply)
+        self.missing -= 1
+        if not self.missing:
+            self.set_result(self.known)
+        return not self.missing
+
+
 class AsyncLine:
-    """A driver's connection, from its opening until it is lost."""
+    """A driver's connection, from its opening until it is lost; which it is, too, when a reply is not there in time."""
 
     def __init__(self, connection: Any) -> None:
         self._connection: Final = connection
         self._loop: Final = asyncio.get_running_loop()
         self._opening: Final = self._loop.create_task(connection.connect())
         self._outgoing: list[bytes] = []
-        self._awaited: deque[asyncio.Future[Any]] = deque()
+        self._awaited: deque[_Replies] = deque()
         self._sender: asyncio.Task[None] | None = None
         self._reader: asyncio.Task[None] | None = None
+        self._watch: asyncio.TimerHandle | None = None
+        self._watched = 0.0
+        self._losing: asyncio.Task[None] | None = None
         self.is_lost = False
 
-    async def exchange(self, calls: Sequence[Call], *, asking: bool = False) -> list[Any]:
-        """The replies to calls; an error stands in its place. `asking` goes before each of them."""
+    @property
+    def is_open(self) -> bool:
+        """Whether what is asked now goes out at once."""
+        return not self.is_lost and self._opening.done()
+
+    async def exchange(self, calls: Sequence[Call], ends: float, *, asking: bool = False) -> list[Any]:
+        """The replies to calls; an error stands in its place. `ends` by the running clock. `asking` goes before each of
+        them.
+        """
         if not self._opening.done():
-            await asyncio.shield(self._opening)
+            async with asyncio.timeout(max(ends - seconds_running(), 0.001)):
+                await asyncio.shield(self._opening)
         self._opening.result()
         if asking:
-            replies = await self._ask([each for call in calls for each in (ASKING, whole(call))])
+            replies = await self._ask([each for call in calls for each in (ASKING, whole(call))], ends)
             return replies[1::2]
-        replies = await self._ask([by_digest(call) for call in calls])
+        replies = await self._ask([by_digest(call) for call in calls], ends)
         unknown = [place for place, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
         if unknown:
-            for place, reply in zip(unknown, await self._ask([whole(calls[place]) for place in unknown]), strict=True):
+            again = await self._ask([whole(calls[place]) for place in unknown], ends)
+            for place, reply in zip(unknown, again, strict=True):
                 replies[place] = reply
         return replies
 
-    async def command(self, *command: bytes | int) -> Any:
+    async def command(self, command: Sequence[bytes | int], ends: float) -> Any:
         """The reply to a command. Raises what the server answers instead."""
-        (reply,) = await self._ask([command])
+        (reply,) = await self._ask([command], ends)
         if isinstance(reply, ResponseError):
             raise reply
         return reply
@@ -61,27 +98,46 @@ class AsyncLine:
         """Lets go of the socket, and of whoever waits for a reply."""
         self.is_lost = True
         self._opening.cancel()
+        if self._watch is not None:
+            self._watch.cancel()
         for task in (self._sender, self._reader):
             if task is not None and task is not asyncio.current_task():
                 task.cancel()
         while self._awaited:
             awaited = self._awaited.popleft()
-            if not awaited.done():
-                awaited.set_exception(NoConnectionError(f"the connection was lost ({type(error).__name__})"))
-                awaited.exception()  # seen, also if nobody waits for it any more
+            awaited.set_exception(NoConnectionError(f"the connection was lost ({type(error).__name__})"))
+            awaited.exception()  # seen, also if nobody waits for it any more
         await self._connection.disconnect(nowait=True)
 
-    async def _ask(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
+    def _ask(self, commands: Sequence[Sequence[Any]], ends: float) -> "asyncio.Future[list[Any]]":
         if self.is_lost:
             raise NoConnectionError("the connection was lost")
         self._outgoing += map(packed, commands)
-        awaited = [self._loop.create_future() for _ in commands]
-        self._awaited += awaited
+        awaited = _Replies(self._loop, len(commands), ends)
+        self._awaited.append(awaited)
         if self._sender is None:
             self._sender = self._loop.create_task(self._send())
         if self._reader is None:
             self._reader = self._loop.create_task(self._read())
-        return [await each for each in awaited]
+        if self._watch is None or ends < self._watched:
+            self._look_at(ends)
+        return awaited
+
+    def _look_at(self, ends: float) -> None:
+        """Looks then whether somebody has waited for too long."""
+        if self._watch is not None:
+            self._watch.cancel()
+        self._watched = ends
+        self._watch = self._loop.call_later(ends - seconds_running(), self._look)
+
+    def _look(self) -> None:
+        self._watch = None
+        if self._awaited:
+            ends = min(awaited.ends for awaited in self._awaited)
+            if ends > seconds_running():
+                self._look_at(ends)
+            else:
+                self._losing = self._loop.create_task(self.lose(NoReplyError("no reply in time")))
 
     async def _send(self) -> None:
         try:
@@ -99,9 +155,8 @@ class AsyncLine:
                     reply = await self._connection.read_response(timeout=math.inf, disconnect_on_error=False)
                 except ResponseError as error:
                     reply = error
-                awaited = self._awaited.popleft()
-                if not awaited.done():
-                    awaited.set_result(reply)
+                if self._awaited[0].hear(reply):
+                    self._awaited.popleft()
             self._reader = None
         except Exception as error:  # noqa: BLE001 - whatever it was, those who wait must hear of it
             await self.lose(error)
@@ -112,7 +167,7 @@ class AsyncLines:
     its own. `after`: what else to close at the end of a loop.
     """
 
-    def __init__(self, open_to: Callable[[Any], Any], after: Callable[[], Awaitable[None]] | None = None) -> None:
+    def __init__(self, open_to: Callable[[Any], AsyncLine], after: Callable[[], Awaitable[None]] | None = None) -> None:
         self._open_to: Final = open_to
         self._after: Final = after
         self._homes: WeakKeyDictionary[Any, tuple[dict[Hashable, AsyncLine], AsyncGenerator[None]]]
@@ -120,8 +175,14 @@ class AsyncLines:
         self._pid = os.getpid()
         self._is_closed = False
 
+    def at_hand(self, key: Hashable) -> AsyncLine | None:
+        """This loop's connection, if it is open."""
+        home = None if self._is_closed or self._pid != os.getpid() else self._homes.get(asyncio.get_running_loop())
+        line = home and home[0].get(key)
+        return line if line is not None and line.is_open else None
+
     async def get(self, key: Hashable) -> AsyncLine:
-        """This loop's connection. Raises StoreError when the store was closed."""
+        """This loop's connection, which opens when it is not open yet. Raises StoreError when the store was closed."""
         if self._is_closed:
             raise StoreError(CLOSED)
         if self._pid != os.getpid():
@@ -135,7 +196,7 @@ class AsyncLines:
         lines = self._homes[loop][0]
         line = lines.get(key)
         if line is None or line.is_lost:
-            line = lines[key] = AsyncLine(self._open_to(key))
+            line = lines[key] = self._open_to(key)
         return line
 
     async def aclose(self) -> None:

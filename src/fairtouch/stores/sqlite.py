@@ -58,6 +58,8 @@ class SqliteStore:
     StoreUnavailable when it cannot be used now.
     """
 
+    durability: str = "fsynced"  # of consents, suppressions and profiles, also where synchronous is normal
+
     def __init__(self, path: str, *, synchronous: Synchronous = "full") -> None:
         if synchronous not in get_args(Synchronous):
             raise StoreError(f"synchronous={synchronous!r}: write 'full' or 'normal' (nothing was opened)")

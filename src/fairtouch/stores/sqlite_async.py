@@ -34,6 +34,8 @@ class AsyncSqliteStore(Awaited):
     Raises what `SqliteStore` raises, at the first call. A cancelled call is awaited to its end, at most some seconds.
     """
 
+    durability: str = SqliteStore.durability
+
     def __init__(self, path: str, *, synchronous: Synchronous = "full") -> None:
         self._path = Path(path).absolute()
         self._open = partial(SqliteStore, str(self._path), synchronous=synchronous)
