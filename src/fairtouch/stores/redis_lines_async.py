@@ -94,8 +94,10 @@ class AsyncLine:
             raise reply
         return reply
 
-    async def lose(self, error: Exception | None = None) -> None:
+    async def lose(self, error: BaseException | None = None) -> None:
         """Lets go of the socket, and of whoever waits for a reply."""
+        if self.is_lost:
+            return
         self.is_lost = True
         self._opening.cancel()
         if self._watch is not None:
@@ -145,8 +147,10 @@ class AsyncLine:
                 outgoing, self._outgoing = self._outgoing, []
                 await self._connection.send_packed_command(outgoing)
             self._sender = None
-        except Exception as error:  # noqa: BLE001 - whatever it was, those who wait must hear of it
+        except BaseException as error:  # also the cancellation of all tasks when a loop ends: who waits must hear of it
             await self.lose(error)
+            if not isinstance(error, Exception):
+                raise
 
     async def _read(self) -> None:
         try:
@@ -158,8 +162,10 @@ class AsyncLine:
                 if self._awaited[0].hear(reply):
                     self._awaited.popleft()
             self._reader = None
-        except Exception as error:  # noqa: BLE001 - whatever it was, those who wait must hear of it
+        except BaseException as error:  # also the cancellation of all tasks when a loop ends: who waits must hear of it
             await self.lose(error)
+            if not isinstance(error, Exception):
+                raise
 
 
 class AsyncLines:
