@@ -74,10 +74,13 @@ class Pruning:
         """What is left of a customer, and how many entries went; None when nothing of her changes."""
         if document.beside:
             return (yield from self._left_of_long(key, document, since))
-        old = [(at, number) for at, number in document.counted() if at < since]
-        numbers = Counter(number for _, number in old)
-        yield from self._names.learn(numbers)
-        kept = Kept(seen, self._newest(document, old, since), 0, [])
+        try:
+            old = [(at, number) for at, number in document.counted() if at < since]
+            numbers = Counter(number for _, number in old)
+            yield from self._names.learn(numbers)
+            kept = Kept(seen, self._newest(document, old, since), 0, [])
+        except NEVER_WRITTEN as error:
+            raise damaged(error) from error
         self._add(kept, numbers)
         return kept, len(old)
 
@@ -85,10 +88,7 @@ class Pruning:
         """A document without its old entries."""
         if document.newest() < since:
             return document.without_entries()
-        try:
-            return document.without_oldest(old, self._names.kinds.__getitem__)
-        except NEVER_WRITTEN as error:
-            raise damaged(error) from error
+        return document.without_oldest(old, self._names.kinds.__getitem__)
 
     def _left_of_long(self, key: bytes, document: Document, since: int) -> Step[tuple[Kept, int] | None]:
         """The same of a customer with older entries beside her document, all of which are read when one is old."""
