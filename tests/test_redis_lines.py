@@ -89,3 +89,25 @@ async def test_a_call_that_waits_in_vain_does_not_take_the_others_down(network, 
         assert {type(answer) for answer in answers} == {StoreUnavailable}
         network.fate = lambda request, reply: PASS
         assert (await governor.reserve("grace", channel="email")).allowed
+
+
+@in_a_loop
+async def test_tasks_that_wait_for_a_connection_are_not_cancelled_by_one_that_gave_up(network, redis_url):
+    """A connection is lost, and the server greets nobody any more: whoever came when, each task gets StoreUnavailable,
+    and is not cancelled because an earlier one gave the new connection up.
+    """
+    url = network.url + redis_url[redis_url.index("?") :].replace("deadline_seconds=5", "deadline_seconds=0.3")
+    async with AsyncGovernor(POLICY, url) as governor:
+        network.fate = lambda request, reply: LOSE if network.lost == 0 else SWALLOW
+
+        async def ask(number: int) -> type:
+            await asyncio.sleep(number * 0.01)
+            try:
+                await governor.check(f"ada-{number}", channel="email")
+            except BaseException as error:  # noqa: BLE001 - a cancellation is what must not come
+                return type(error)
+            return bool
+
+        assert {StoreUnavailable} == set(await asyncio.gather(*(ask(number) for number in range(40))))
+        network.fate = lambda request, reply: PASS
+        assert (await governor.check("ada", channel="email")).allowed

@@ -74,7 +74,9 @@ class AsyncLine:
         """
         if not self._opening.done():
             async with asyncio.timeout(max(ends - seconds_running(), 0.001)):
-                await asyncio.shield(self._opening)
+                await asyncio.wait([self._opening])  # unlike the task itself, it does not hand its cancellation on
+        if self._opening.cancelled():
+            raise NoConnectionError("the connection was lost while it was opened")
         self._opening.result()
         if asking:
             replies = await self._ask([each for call in calls for each in (ASKING, whole(call))], ends)
@@ -99,7 +101,8 @@ class AsyncLine:
         if self.is_lost:
             return
         self.is_lost = True
-        self._opening.cancel()
+        if not self._opening.cancel() and not self._opening.cancelled():
+            self._opening.exception()  # seen, also if nobody waits for it any more
         if self._watch is not None:
             self._watch.cancel()
         for task in (self._sender, self._reader):
