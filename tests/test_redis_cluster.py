@@ -4,40 +4,23 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TypeVar
 
 import pytest
 import redis
 from redis.crc import key_slot
 
-from fairtouch import AsyncGovernor, Decision, Governor, Policy, StoreError, StoreUnavailable, Touch
+from fairtouch import AsyncGovernor, Governor, Policy, StoreError, StoreUnavailable, Touch
 from fairtouch.stores.redis import RedisStore
 from fairtouch.stores.redis_async import AsyncRedisStore
+from tests.dying_servers import PATIENCE_SECONDS, reserve, until_it_answers
 from tests.in_a_loop import in_a_loop
 from tests.redis_clusters import Cluster
 
-T = TypeVar("T")
 CAP = 3
 CUSTOMERS = 60
-PATIENCE_SECONDS = 30
 POLICY = Policy(name="cluster", caps={"weekly": {"limit": f"{CAP} per 7 days"}})
-
-
-def until_it_answers(call: Callable[[], T]) -> T:
-    """Repeats a call, with the same id, while the store is unavailable."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while True:
-        try:
-            return call()
-        except StoreUnavailable:
-            assert time.monotonic() < deadline, "the cluster did not come back"
-
-
-def reserve(governor: Governor, customer: int, number: int) -> Decision:
-    """The same touch, however often."""
-    return until_it_answers(lambda: governor.reserve(f"customer-{customer}", channel="email", id=f"news-{number}"))
 
 
 # Addresses

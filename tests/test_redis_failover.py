@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TypeVar
 
 import pytest
 
-from fairtouch import AsyncGovernor, Decision, Governor, Policy, StoreError, StoreUnavailable
+from fairtouch import AsyncGovernor, Governor, Policy, StoreError, StoreUnavailable
+from tests.dying_servers import PATIENCE_SECONDS, reserve, until_it_answers
 from tests.in_a_loop import in_a_loop
 from tests.redis_servers import Sentinel, Server
 
-T = TypeVar("T")
 CUSTOMERS = 200
 CAP = 3
-PATIENCE_SECONDS = 30
 POLICY = Policy(name="failover", caps={"weekly": {"limit": f"{CAP} per 7 days"}})
 
 
@@ -34,21 +32,6 @@ def pair(tmp_path: Path) -> Iterator[tuple[Server, Server, Sentinel]]:
     yield primary, replica, sentinel
     for server in (sentinel, replica, primary):
         server.stop()
-
-
-def until_it_answers(call: Callable[[], T]) -> T:
-    """Repeats a call, with the same id, while the store is unavailable."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while True:
-        try:
-            return call()
-        except StoreUnavailable:
-            assert time.monotonic() < deadline, "no primary came back"
-
-
-def reserve(governor: Governor, customer: int, number: int) -> Decision:
-    """The same touch, however often."""
-    return until_it_answers(lambda: governor.reserve(f"customer-{customer}", channel="email", id=f"news-{number}"))
 
 
 def test_a_failover_loses_no_opt_out_that_was_reported_durable(pair):
