@@ -12,8 +12,10 @@ import redis
 from redis.crc import key_slot
 
 from fairtouch import AsyncGovernor, Governor, Policy, StoreError, StoreUnavailable, Touch
+from fairtouch.digests import Digests
 from fairtouch.stores.redis import RedisStore
 from fairtouch.stores.redis_async import AsyncRedisStore
+from fairtouch.stores.redis_calls import Keys
 from tests.dying_servers import PATIENCE_SECONDS, reserve, until_it_answers
 from tests.in_a_loop import in_a_loop
 from tests.redis_clusters import Cluster
@@ -244,6 +246,54 @@ def _opt_out_as_far_as_possible(governor: Governor, customer: int) -> None:
     except StoreUnavailable as error:
         if "less durable" not in str(error):
             raise
+
+
+def customer_of(slots: range) -> str:
+    """Somebody whose document lies in these slots."""
+    keys, digests = Keys("apart"), Digests("default", None)
+    return next(
+        name
+        for name in (f"ada-{number}" for number in range(10_000))
+        if key_slot(keys.document(digests.customer(name))) in slots
+    )
+
+
+def address_of(slots: range) -> str:
+    """An address that stands in these slots."""
+    keys, digests = Keys("apart"), Digests("default", None)
+    return next(
+        address
+        for address in (f"ada-{number}@example.org" for number in range(10_000))
+        if key_slot(keys.suppression(digests.address(address, "email"))) in slots
+    )
+
+
+def reserve_one(governor: Governor, touch: Touch) -> None:
+    """By itself."""
+    governor.reserve(touch)
+
+
+def reserve_two(governor: Governor, touch: Touch) -> None:
+    """Together with somebody else's, who has no address."""
+    list(governor.reserve_many([touch, Touch(customer_of(range(5_000, 6_000)), channel="email")]))
+
+
+@pytest.mark.parametrize("verb", [reserve_one, reserve_two])
+def test_a_slot_is_given_back_when_nobody_tells_of_the_address(cluster, verb):
+    """The server of an address hangs: StoreUnavailable, and the slot that was taken on the customer's is free again."""
+    customer, address = customer_of(range(5_000)), address_of(range(12_000, 16_000))
+    touch = Touch(customer, channel="email", address=address, id="news")
+    with Governor(POLICY, f"{cluster.url}?prefix=apart&deadline_seconds=0.5") as governor:
+        assert governor.check(touch)
+        with cluster.primaries[2].paused(), pytest.raises(StoreUnavailable):
+            verb(governor, touch)
+        assert governor.history(customer) == []
+        assert reserve_again(governor, touch)
+
+
+def reserve_again(governor: Governor, touch: Touch) -> bool:
+    """Whether the touch is welcome when the cluster answers again."""
+    return bool(until_it_answers(lambda: governor.reserve(touch)))
 
 
 @in_a_loop

@@ -10,6 +10,7 @@ from typing import Any, Final, TypeVar
 import redis
 
 from fairtouch.consent import Said, Scope
+from fairtouch.errors import FairtouchError
 from fairtouch.facts import Ask, Entry, Facts, Stale, SuppressionCause
 from fairtouch.stores.port import Recorded, Settlement, Spoken, Utterance
 from fairtouch.stores.redis_cluster import ClusterConnections
@@ -52,7 +53,12 @@ class RedisStore:
         try:
             asked = next(step)
             while True:
-                asked = step.send(self._connections.call(asked))
+                try:
+                    reply = self._connections.call(asked)
+                except FairtouchError as error:
+                    asked = step.throw(error)
+                else:
+                    asked = step.send(reply)
         except StopIteration as done:
             result: T = done.value
             return result

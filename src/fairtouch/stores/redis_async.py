@@ -6,6 +6,7 @@ from typing import Any, Final, TypeVar
 from redis import asyncio as redis
 
 from fairtouch.consent import Said, Scope
+from fairtouch.errors import FairtouchError
 from fairtouch.facts import Ask, Entry, Facts, Stale, SuppressionCause
 from fairtouch.stores.port import Recorded, Settlement, Spoken, Utterance
 from fairtouch.stores.redis_cluster_async import AsyncClusterConnections
@@ -47,7 +48,12 @@ class AsyncRedisStore:
         try:
             asked = next(step)
             while True:
-                asked = step.send(await self._connections.call(asked))
+                try:
+                    reply = await self._connections.call(asked)
+                except FairtouchError as error:
+                    asked = step.throw(error)
+                else:
+                    asked = step.send(reply)
         except StopIteration as done:
             result: T = done.value
             return result

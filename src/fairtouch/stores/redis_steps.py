@@ -12,7 +12,8 @@ T = TypeVar("T")
 Step = Generator[Call | list[Call], Any, T]
 """Yields a call, or several to be sent together, is sent the reply or replies, and returns what the verb answers.
 
-Among several replies an error stands in its place; the error of a single call is raised by whoever runs the step.
+Among several replies an error stands in its place. When the call as a whole fails, whoever runs the step throws the
+error into it, so that what was taken before can be given back.
 """
 
 TRIES_MAX: Final = 100  # changes of one customer that others were quicker with
@@ -57,10 +58,18 @@ def side_by_side(steps: Sequence[Step[T]]) -> Step[list[T | FairtouchError]]:
                 results[place] = done.value
             except FairtouchError as error:
                 results[place] = error
-        answers = (yield [call for _, _, call in waiting]) if waiting else []
+        answers = (yield from _answers([call for _, _, call in waiting])) if waiting else []
         replies = [(place, step, answer) for (place, step, _), answer in zip(waiting, answers, strict=True)]
         waiting = []
     return [results[place] for place in range(len(steps))]
+
+
+def _answers(calls: list[Call]) -> Step[list[Any]]:
+    """The replies; each is the error when the call as a whole failed."""
+    try:
+        return cast("list[Any]", (yield calls))
+    except FairtouchError as error:
+        return [error] * len(calls)
 
 
 def all_of(steps: Sequence[Step[T]]) -> Step[list[T]]:
