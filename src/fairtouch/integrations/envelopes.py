@@ -1,17 +1,21 @@
-"""Who an e-mail goes to: the addresses in a message's headers, each contact point once, and a copy that names no Bcc.
+"""Who an e-mail goes to, and what touch it is to each: addresses in headers, each contact point once, no Bcc.
 
 Rule 1: headers are read as `smtplib.SMTP.send_message` reads them, so that nobody is added to or missing from an
 envelope.
 """
 
+import hashlib
 from collections.abc import Iterable
 from copy import deepcopy
+from email import policy
 from email.message import EmailMessage, Message
+from email.parser import BytesHeaderParser, HeaderParser
 from email.utils import getaddresses, parseaddr
-from typing import Final
+from typing import Any, Final
 
 from fairtouch.addresses import normalize
 from fairtouch.errors import TouchError
+from fairtouch.touch import Touch
 
 AnyMessage = EmailMessage | Message
 _PATH_LENGTH_MAX: Final = 254  # RFC 5321 section 4.5.3.1.3: 256 octets with the brackets
@@ -60,3 +64,27 @@ def without_bcc(message: AnyMessage) -> AnyMessage:
     outgoing = deepcopy(message)
     del outgoing["Bcc"], outgoing["Resent-Bcc"]
     return outgoing
+
+
+def headers_only(text: bytes | str) -> AnyMessage:
+    """The headers of a message as it is written out."""
+    if isinstance(text, str):
+        return HeaderParser(policy=policy.default).parsestr(text)
+    return BytesHeaderParser(policy=policy.default).parsebytes(text)
+
+
+def email_touch(message: AnyMessage, address: str, **fields: Any) -> Touch:
+    """The touch that a message to one address is; `fields` add to what follows from the message, or replace it.
+
+    The customer is the normalised address; an app that keeps consent under ids of its own passes `customer=`, or a
+    `to_touch` that looks it up, else its opt-outs are not found. The id is a digest of Message-ID (RFC 5322 section
+    3.6.4) and address: the same message sent again reaches nobody twice, and one customer may have two addresses.
+    Without a Message-ID every send is another touch. What the message is about stands in no header:
+    `functools.partial(email_touch, topic="newsletter")`, else it is marketing. Raises TouchError.
+    """
+    normal = normalize(address, "email")
+    message_id = "".join(str(message["Message-ID"] or "").split())
+    known = {"customer": normal, "channel": "email", "address": normal}
+    if message_id:
+        known["id"] = hashlib.sha256(f"{message_id}\0{normal}".encode("utf-8", "surrogatepass")).hexdigest()[:32]
+    return Touch(**(known | fields))

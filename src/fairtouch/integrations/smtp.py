@@ -6,27 +6,27 @@ the dict of refused recipients; an exception only when nobody is left. Rule 3: o
 raised that would make the caller send it again. Rule 4: what may have gone out keeps its slots.
 """
 
-import hashlib
 import inspect
-import logging
 import smtplib
 import sys
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from email import policy
-from email.parser import BytesHeaderParser, HeaderParser
-from typing import Any, Final, Self
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Self
 
-from fairtouch.addresses import normalize
 from fairtouch.decision import Decision
 from fairtouch.governor import Governor
-from fairtouch.in_doubt import is_in_doubt
-from fairtouch.integrations.envelopes import AnyMessage, distinct, header_addresses, listed, without_bcc
-from fairtouch.records import Outcome
+from fairtouch.integrations.envelopes import (
+    AnyMessage,
+    distinct,
+    email_touch,
+    header_addresses,
+    headers_only,
+    listed,
+    without_bcc,
+)
+from fairtouch.integrations.recipients import judge, may_have_gone_out, reply, settle
 from fairtouch.touch import Touch
 
 Replies = dict[str, tuple[int, bytes]]
-_log: Final = logging.getLogger("fairtouch")
 
 
 class RefusedRecipient(tuple[int, bytes]):  # noqa: SLOT001 - Python gives a tuple with fields of its own no slots
@@ -40,45 +40,13 @@ class RefusedRecipient(tuple[int, bytes]):  # noqa: SLOT001 - Python gives a tup
     decision: Decision | None
 
     def __new__(cls, decision: Decision | None) -> Self:  # noqa: D102 - the class says it
-        refusal = super().__new__(cls, _reply(decision))
+        code, text = reply(decision)
+        refusal = super().__new__(cls, (code, text.encode()))
         refusal.decision = decision
         return refusal
 
     def __reduce__(self) -> tuple[Any, ...]:
         return tuple, (tuple(self),)
-
-
-def _reply(decision: Decision | None) -> tuple[int, bytes]:
-    if decision is None:
-        return 553, b"5.1.3 not an address"
-    why = ", ".join(f"{reason.code} ({reason.rule})" for reason in decision.reasons)
-    if decision.outcome is Outcome.DEFERRED and decision.next_allowed_at is not None:
-        return 450, f"4.7.1 deferred until {decision.next_allowed_at.isoformat()}: {why}".encode()
-    return 550, f"5.7.1 refused: {why}".encode()
-
-
-def email_touch(message: AnyMessage, address: str, **fields: Any) -> Touch:
-    """The touch that a message to one address is; `fields` add to what follows from the message, or replace it.
-
-    The customer is the normalised address; an app that keeps consent under ids of its own passes `customer=`, or a
-    `to_touch` that looks it up, else its opt-outs are not found. The id is a digest of Message-ID (RFC 5322 section
-    3.6.4) and address: the same message sent again reaches nobody twice, and one customer may have two addresses.
-    Without a Message-ID every send is another touch. What the message is about stands in no header:
-    `functools.partial(email_touch, topic="newsletter")`, else it is marketing. Raises TouchError.
-    """
-    normal = normalize(address, "email")
-    message_id = "".join(str(message["Message-ID"] or "").split())
-    known = {"customer": normal, "channel": "email", "address": normal}
-    if message_id:
-        known["id"] = hashlib.sha256(f"{message_id}\0{normal}".encode("utf-8", "surrogatepass")).hexdigest()[:32]
-    return Touch(**(known | fields))
-
-
-@dataclass(frozen=True, slots=True, repr=False)
-class _Judged:
-    address: str
-    touch: Touch
-    decision: Decision
 
 
 class GovernedSMTP:
@@ -149,11 +117,11 @@ class GovernedSMTP:
         """
         send = self._smtp.sendmail
         options = _given(mail_options, rcpt_options)
-        return self._send(_headers(msg), listed(to_addrs), lambda allowed: send(from_addr, allowed, msg, *options))
+        return self._send(headers_only(msg), listed(to_addrs), lambda allowed: send(from_addr, allowed, msg, *options))
 
     def _send(self, message: AnyMessage, addresses: Iterable[str], deliver: Callable[[list[str]], Any]) -> Replies:
         known, unusable = distinct(addresses)
-        judged = self._judge(known, [self._to_touch(message, bare) for bare in known.values()])
+        judged = judge(self._governor, known, [self._to_touch(message, bare) for bare in known.values()])
         refused: Replies = {address: RefusedRecipient(None) for address in unusable}
         refused |= {one.address: RefusedRecipient(one.decision) for one in judged if not one.decision}
         allowed = [one for one in judged if one.decision]
@@ -163,51 +131,17 @@ class GovernedSMTP:
         try:
             reply = deliver([one.address for one in allowed])
         except BaseException as error:
-            if not _may_have_gone_out(error, handled):
-                self._settle(allowed, sent_to=())
+            if not may_have_gone_out(error, handled):
+                settle(self._governor, allowed, sent_to=())
             if refused and isinstance(error, smtplib.SMTPRecipientsRefused):
                 raise smtplib.SMTPRecipientsRefused(refused | error.recipients) from error
             raise
         refused |= reply if isinstance(reply, Mapping) else {}
         sent_to = {one.address for one in allowed} - refused.keys()
-        self._settle(allowed, sent_to=sent_to)
+        settle(self._governor, allowed, sent_to=sent_to)
         if not sent_to:
             raise smtplib.SMTPRecipientsRefused(refused)
         return refused
-
-    def _judge(self, addresses: Iterable[str], touches: Sequence[Touch]) -> list[_Judged]:
-        """Reserves for every recipient, or for nobody when it raises."""
-        judged: list[_Judged] = []
-        try:
-            decisions = self._governor.reserve_many(touches)
-            for address, touch, decision in zip(addresses, touches, decisions, strict=True):
-                judged.append(_Judged(address, touch, decision))
-        except BaseException:
-            self._settle([one for one in judged if one.decision], sent_to=())
-            raise
-        return judged
-
-    def _settle(self, allowed: Iterable[_Judged], *, sent_to: Collection[str]) -> None:
-        """Confirms or releases every slot; one that cannot be settled does not keep the others from it."""
-        failures: list[str] = []
-        for one in allowed:
-            try:
-                self._settle_one(one, is_sent=one.address in sent_to)
-            except Exception as error:  # noqa: BLE001 - the others wait, and raising would send again
-                failures.append(type(error).__name__)
-        if failures:
-            text = "%d touches could not be settled (%s); their slots stay taken, in doubt from the end of their lease"
-            _log.error(text, len(failures), ", ".join(sorted(set(failures))))
-
-    def _settle_one(self, one: _Judged, *, is_sent: bool) -> None:
-        reservation = one.decision.reservation
-        if reservation is None:  # let out unverified, when the store did not answer; a send is a fact all the same
-            if is_sent:
-                self._governor.record(one.touch, one.decision.at)
-        elif is_sent:
-            self._governor.confirm(reservation)
-        else:
-            self._governor.release(reservation)
 
     def _utf8_options(self, outgoing: Any, addresses: Iterable[str], envelope: Iterable[str]) -> tuple[str, ...]:
         """What smtplib adds when the envelope needs SMTPUTF8 (RFC 6531), for To and Cc that name someone left out."""
@@ -220,19 +154,6 @@ class GovernedSMTP:
         return ("SMTPUTF8", "BODY=8BITMIME")
 
 
-def _headers(text: bytes | str) -> AnyMessage:
-    if isinstance(text, str):
-        return HeaderParser(policy=policy.default).parsestr(text)
-    return BytesHeaderParser(policy=policy.default).parsebytes(text)
-
-
 def _given(mail_options: Sequence[str], rcpt_options: Sequence[str]) -> tuple[Sequence[str], ...]:
     """Options only when there are any: an app's own object may know none."""
     return (mail_options, rcpt_options) if mail_options or rcpt_options else ()
-
-
-def _may_have_gone_out(error: BaseException, handled: BaseException | None) -> bool:
-    """Of the replies that smtplib did not expect, only 4xx and 5xx say: not sent (RFC 5321 section 4.2.1)."""
-    if isinstance(error, smtplib.SMTPDataError) and not 400 <= error.smtp_code < 600:
-        return True
-    return type(error) is smtplib.SMTPResponseException or is_in_doubt(error, handled)  # the former: unreadable
