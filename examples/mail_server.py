@@ -68,6 +68,7 @@ class MailServer:
         for conversation in open_ones:
             conversation.cancel()
         await asyncio.gather(*open_ones, return_exceptions=True)
+        await asyncio.sleep(0)  # connections that were closed just now are gone after a turn of the loop
 
     def __enter__(self) -> Self:
         self._socket = socket.socket(proto=socket.IPPROTO_TCP)  # named, else asyncio leaves Nagle's delay on

@@ -20,7 +20,7 @@ GUESTS = [
     *("email_validator", "phonenumbers", "holidays"),
     *("django", "anymail", "celery", "starlette", "jinja2", "itsdangerous", "opentelemetry"),
     *("typer", "rich"),
-    *("aiosmtpd", "hypothesis", "pytest"),
+    *("aiosmtplib", "aiosmtpd", "hypothesis", "pytest"),
 ]
 
 

@@ -46,16 +46,19 @@ ONLY_ASYNC = {
     "if inspect.iscoroutinefunction(on_refused):\n…": "nobody would await what it returns",
 }
 
-# Functions that only one module has, by their synchronous words; what both fronts need is imported from one of them.
+# Functions and classes that only one module has, by their synchronous words; what both fronts need is imported from one
+# of them.
 ONLY_HERE = {
     "deciding": set(),
     "guarding": {"check_sender", "check_on_refused", "refuse"},
     "governor": set(),
     "registers": {"evidence_of", "evidence_text", "check_wishes"},
+    "integrations/recipients": {"Judged", "tell_of", "reply", "may_have_gone_out"},
     "deciding_async": {"iter", "islice"},
     "guarding_async": set(),
     "governor_async": {"_store"},
     "registers_async": set(),
+    "integrations/recipients_async": set(),
 }
 
 # Whose docstrings differ: what a front is, and what it takes.
@@ -130,8 +133,10 @@ class Permitted(ast.NodeTransformer):
 
     def permitted(self, node: ast.stmt) -> str | None:
         """The name under which a statement is on the lists."""
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name in self.functions:
+            return node.name
         if isinstance(node, ast.FunctionDef):
-            return node.name if node.name in self.functions else None
+            return None
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
             return None
         text = ast.unparse(node)
@@ -163,7 +168,7 @@ def text(module: str) -> tuple[list[str], set[str]]:
     return ast.unparse(ast.Module(body, [])).splitlines(), permitted.used
 
 
-TWINS = ["deciding", "guarding", "governor", "registers"]
+TWINS = ["deciding", "guarding", "governor", "registers", "integrations/recipients"]
 
 
 @pytest.mark.parametrize("module", TWINS)
@@ -191,6 +196,14 @@ def test_every_call_of_the_store_is_awaited(module):
     assert called == re.findall(opened, source)
     assert sorted(theirs) == sorted(WORDS.get(verb, verb) for verb in called + unbound)
     assert {"bind", "complete_since", "aclose"} >= set(re.findall(r"self\._unbound\.(\w+)", source))
+
+
+@pytest.mark.parametrize("module", ["guarding", "integrations/recipients"])
+def test_every_call_of_the_governor_is_awaited(module):
+    """Nothing around a governor forgets to await its verbs."""
+    source = (ROOT / f"{module}_async.py").read_text("utf-8")
+    verbs = r"\bgovernor\.(\w+)\("
+    assert re.findall(rf"(?:await|async for \w+ in) {verbs}", source) == re.findall(verbs, source) != []
 
 
 # Stores

@@ -5,28 +5,35 @@ import logging
 import pickle
 import re
 import smtplib
-from collections import Counter
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from email import message_from_bytes, policy
-from email.message import EmailMessage
-from email.mime.multipart import MIMEMultipart
-from email.mime.text import MIMEText
 from functools import partial
 from typing import Any
 
 import pytest
-from aiosmtpd.smtp import SMTP
 
 from examples.mail_server import MailServer
 from fairtouch import Governor, IdConflict, Policy, StoreUnavailable, Touch
 from fairtouch.integrations.smtp import GovernedSMTP, RefusedRecipient, email_touch
-from fairtouch.stores.memory import MemoryStore
 from fairtouch.testing import FrozenClock
+from tests.flaky_stores import Flaky
+from tests.mail_servers import (
+    AsciiServer,
+    Asleep,
+    HangsUpAfterData,
+    HangsUpInData,
+    Mumbles,
+    RamblesOn,
+    RefusesData,
+    RefusesSender,
+    Stalls,
+    reached,
+)
+from tests.mails import ADA, BOB, CLEO, DAN, headers_of, mail, nested
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 DAILY = {"caps": {"daily": {"limit": "1 per calendar day"}}}
-ADA, BOB, CLEO, DAN = "ada@example.com", "bob@example.com", "cleo@example.org", "dan@example.net"
 
 
 @pytest.fixture
@@ -49,17 +56,6 @@ def govern() -> Iterator[Callable[..., Governor]]:
     yield build
     for governor in opened:
         governor.close()
-
-
-def mail(*, to: str = ADA, cc: str | None = None, bcc: str | None = None, key: str | None = "<1@shop.example>") -> Any:
-    """A short message from the shop."""
-    message = EmailMessage()
-    message["From"] = "Shop <shop@shop.example>"
-    for name, value in (("To", to), ("Cc", cc), ("Bcc", bcc), ("Message-ID", key), ("Subject", "Grüße")):
-        if value is not None:
-            message[name] = value
-    message.set_content("Hello!\n")
-    return message
 
 
 def connect(server: MailServer) -> smtplib.SMTP:
@@ -86,11 +82,6 @@ def failure(server: MailServer, governor: Governor, message: Any, *, patience: f
 def states(governor: Governor, *customers: str) -> list[list[str]]:
     """How far each customer's touches have come."""
     return [[entry.state for entry in governor.history(customer)] for customer in customers]
-
-
-def reached(server: MailServer) -> list[tuple[str, ...]]:
-    """Whom each accepted message went to."""
-    return [received.recipients for received in server.mails]
 
 
 def codes(refused: Any) -> dict[str, int]:
@@ -137,29 +128,6 @@ def test_the_message_is_what_smtplib_sends(server, govern):
         plain.send_message(message)
     governed, ungoverned = server.mails
     assert ungoverned.content == governed.content
-
-
-def nested() -> MIMEMultipart:
-    """A message whose parts get their boundaries when it is first written out."""
-    inner = MIMEMultipart("alternative")
-    inner.attach(MIMEText("Hello!"))
-    message = MIMEMultipart()
-    message.attach(inner)
-    for name, value in (("From", "shop@shop.example"), ("To", ADA), ("Bcc", BOB), ("Message-ID", "<1@shop.example>")):
-        message[name] = value
-    return message
-
-
-class AsciiServer(MailServer):
-    """Knows nothing of RFC 6531."""
-
-    def _converse(self) -> SMTP:
-        return SMTP(self, hostname="mail.example", enable_SMTPUTF8=False, loop=self._loop)
-
-
-def headers_of(message: Any) -> list[Any]:
-    """Every header of a message and its parts, without writing it out, because that changes it."""
-    return [part.items() for part in message.walk()]
 
 
 @pytest.mark.parametrize("make", [partial(mail, bcc=BOB), nested])
@@ -415,30 +383,6 @@ def test_nobody_left_names_everybody(govern):
     assert [[], []] == states(governor, ADA, BOB)
 
 
-class RefusesSender(MailServer):
-    """Does not want mail from us."""
-
-    async def handle_MAIL(self, *_: Any) -> str:  # noqa: N802
-        """Refuses."""
-        return "550 5.7.1 go away"
-
-
-class RefusesData(MailServer):
-    """Does not want the message."""
-
-    async def handle_DATA(self, *_: Any) -> str:  # noqa: N802
-        """Refuses."""
-        return "554 5.6.0 no"
-
-
-class Asleep(MailServer):
-    """Closes its service before the recipients are through."""
-
-    async def handle_RCPT(self, *_: Any) -> str:  # noqa: N802
-        """Says that it closes."""
-        return "421 4.3.2 closing"
-
-
 @pytest.mark.parametrize(
     ("unwilling", "error"),
     [
@@ -466,56 +410,6 @@ def test_an_address_that_the_server_cannot_carry_gives_the_slots_back(govern):
     with AsciiServer() as server:
         error = failure(server, governor, mail(to=f"jürgen@example.com, {BOB}"))
     assert (smtplib.SMTPNotSupportedError, [[], []]) == (type(error), states(governor, "jürgen@example.com", BOB))
-
-
-class Stalls(MailServer):
-    """Takes the message and never answers."""
-
-    async def handle_DATA(self, *args: Any) -> str:  # noqa: N802
-        """Waits for ever."""
-        await super().handle_DATA(*args)
-        await asyncio.Event().wait()
-        return "250 OK"
-
-
-class HangsUpAfterData(MailServer):
-    """Takes the message and loses the connection before its answer."""
-
-    async def handle_DATA(self, server: Any, *args: Any) -> str:  # noqa: N802
-        """Hangs up."""
-        await super().handle_DATA(server, *args)
-        server.transport.abort()
-        return "250 OK"
-
-
-class Mumbles(MailServer):
-    """Answers with a code that means nothing."""
-
-    async def handle_DATA(self, *args: Any) -> str:  # noqa: N802
-        """Mumbles."""
-        await super().handle_DATA(*args)
-        return "299 hm"
-
-
-class RamblesOn(MailServer):
-    """Answers with a line that is too long for smtplib."""
-
-    async def handle_DATA(self, *args: Any) -> str:  # noqa: N802
-        """Rambles on."""
-        await super().handle_DATA(*args)
-        return "250 " + "O" * 10_000 + "K"
-
-
-class HangsUpInData(MailServer):
-    """Asks for the message and loses the connection while it comes."""
-
-    class conversation(SMTP):  # noqa: N801
-        """Hangs up after 354."""
-
-        async def smtp_DATA(self, arg: str) -> None:  # noqa: N802
-            """Hangs up."""
-            await self.push("354 go on")
-            self.transport.abort()  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("unsure", [Stalls, HangsUpAfterData, HangsUpInData, Mumbles, RamblesOn])
@@ -629,34 +523,6 @@ def test_the_touch_says_what_the_message_is_about(server, govern):
 
 
 # When the store fails
-
-
-class Flaky(MemoryStore):
-    """A store that leaves some calls of a verb unanswered, by their number."""
-
-    def __init__(self, **unanswered: Collection[int]) -> None:
-        super().__init__()
-        self.unanswered, self.calls = unanswered, Counter[str]()
-
-    def _hear(self, verb: str) -> None:
-        self.calls[verb] += 1
-        if self.calls[verb] in self.unanswered.get(verb, ()):
-            raise StoreUnavailable("the store did not answer")
-
-    def decide(self, *args: Any) -> Any:
-        """Decides, or does not answer."""
-        self._hear("decide")
-        return super().decide(*args)
-
-    def confirm(self, *args: Any) -> Any:
-        """Confirms, or does not answer."""
-        self._hear("confirm")
-        return super().confirm(*args)
-
-    def release(self, *args: Any) -> Any:
-        """Releases, or does not answer."""
-        self._hear("release")
-        return super().release(*args)
 
 
 def test_a_store_that_fails_after_the_send_makes_nobody_send_again(server, govern, caplog):

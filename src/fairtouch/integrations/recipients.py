@@ -30,11 +30,11 @@ class Judged:
 
 def judge(governor: Governor, addresses: Iterable[str], touches: Sequence[Touch]) -> list[Judged]:
     """Reserves for every recipient, or for nobody when it raises."""
+    named = list(zip(addresses, touches, strict=True))
     judged: list[Judged] = []
     try:
-        decisions = governor.reserve_many(touches)
-        for address, touch, decision in zip(addresses, touches, decisions, strict=True):
-            judged.append(Judged(address, touch, decision))
+        for decision in governor.reserve_many(touches):
+            judged.append(Judged(*named[len(judged)], decision))
     except BaseException:
         settle(governor, [one for one in judged if one.decision], sent_to=())
         raise

@@ -96,9 +96,10 @@ class GovernedSMTP:
         addresses = header_addresses(msg, "To", "Cc", "Bcc") if to_addrs is None else listed(to_addrs)
 
         def deliver(allowed: list[str]) -> Any:
-            outgoing = without_bcc(msg)
-            senders = header_addresses(msg, "Sender", "From") if from_addr is None else [from_addr]
-            options = (*mail_options, *self._utf8_options(outgoing, addresses, [*senders, *allowed]))
+            outgoing, options = without_bcc(msg), mail_options
+            if not "".join(addresses).isascii():
+                senders = header_addresses(msg, "Sender", "From") if from_addr is None else [from_addr]
+                options = (*mail_options, *self._utf8_options(outgoing, [*senders, *allowed]))
             return send(outgoing, from_addr, allowed, *_given(options, rcpt_options))
 
         return self._send(msg, addresses, deliver)
@@ -143,9 +144,9 @@ class GovernedSMTP:
             raise smtplib.SMTPRecipientsRefused(refused)
         return refused
 
-    def _utf8_options(self, outgoing: Any, addresses: Iterable[str], envelope: Iterable[str]) -> tuple[str, ...]:
+    def _utf8_options(self, outgoing: Any, envelope: Iterable[str]) -> tuple[str, ...]:
         """What smtplib adds when the envelope needs SMTPUTF8 (RFC 6531), for To and Cc that name someone left out."""
-        if not "".join(envelope).isascii() or "".join(addresses).isascii() or not hasattr(self._smtp, "has_extn"):
+        if not "".join(envelope).isascii() or not hasattr(self._smtp, "has_extn"):
             return ()
         self._smtp.ehlo_or_helo_if_needed()
         if not self._smtp.has_extn("smtputf8") or not hasattr(outgoing.policy, "utf8"):
