@@ -17,7 +17,7 @@ import fairtouch
 """
 GUESTS = [
     *("redis", "hiredis", "limits"),
-    *("email_validator", "phonenumbers", "holidays"),
+    *("email_validator", "phonenumbers", "holidays", "idna"),
     *("django", "anymail", "celery", "starlette", "jinja2", "itsdangerous", "opentelemetry"),
     *("typer", "rich"),
     *("aiosmtplib", "aiosmtpd", "hypothesis", "pytest"),

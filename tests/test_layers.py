@@ -15,6 +15,7 @@ ROOMS = [
     "instants",  #       milliseconds since the epoch, and back
     "touch",  #          what someone wants to send
     "addresses",  #      one rule of normalisation
+    "spellings",  #      what people type, read into addresses on request
     "digests",  #        what a store sees instead of a customer
     "reasons",  #        the closed list of why-nots
     "zones",  #          what a local clock reads, and when
@@ -48,6 +49,7 @@ ROOMS = [
     "guarding_async",  # its twin
     "governor",  #       the front
     "governor_async",  # its twin
+    "unsubscribe",  #    tokens that let a person out
     "pacing",  #         the speed that a provider allows
     "integrations",  #   around other people's senders
     "testing",  #        shipped: what a third party tests with

@@ -9,6 +9,7 @@ from typing import Final
 TEXT_LENGTH_MAX: Final = 256  # characters in an id, a customer, a topic, a campaign, a subject
 NAME_LENGTH_MAX: Final = 64  # characters in a rule, channel, category or namespace
 ADDRESS_LENGTH_MAX: Final = 320  # RFC 5321 section 4.5.3.1: 64 of local part, "@", 255 of domain
+PATH_OCTETS_MAX: Final = 254  # of a mailbox; RFC 5321 section 4.5.3.1.3: 256 with the brackets around it
 ZONE_LENGTH_MAX: Final = 64  # the longest IANA name has 32 characters
 TAGS_MAX: Final = 16  # tags of one touch
 
@@ -24,6 +25,8 @@ LIMIT_MAX: Final = 1_000_000  # touches that a cap may admit
 POLICY_BYTES_MAX: Final = 1_048_576  # a policy file
 EVIDENCE_BYTES_MAX: Final = 16_384  # the evidence of one consent, as JSON
 IMPORT_ROWS_MAX: Final = 10_000_000  # rows of one imported consent file
+TOKEN_LENGTH_MAX: Final = 1_024  # characters of an unsubscribe token
+LINK_OCTETS_MAX: Final = 900  # of a URL in a header: a line ends at 998 (RFC 5322 section 2.1.1), and URLs stay whole
 
 LEASE_SECONDS_MAX: Final = 86_400  # a reservation that nobody settles for a day is in doubt
 BATCH_SIZE: Final = 500  # touches that reserve_many judges and commits together

@@ -105,13 +105,31 @@ class AsyncConsentRegister:
             )
         return await self._say(customer, Word.CONFIRM, scope, at, evidence)
 
+    async def withdraw(self, customer: bytes, scope: Scope, evidence: Mapping[str, Any]) -> ConsentEvent:
+        """An opt-out of whoever has this digest, as an unsubscribe link names her (`fairtouch.unsubscribe`).
+
+        The scope need not be one that the policy still knows: a link works for ever. Where the customer said nothing
+        else since she opted out of just this, that word stands and none is added.
+        """
+        for spoken in reversed(await (await self._store()).spoken(customer)):
+            if spoken.word is not Word.OPT_OUT:
+                break
+            if spoken.scope == scope:
+                return ConsentEvent(spoken.word, scope, from_ms(spoken.at), evidence_of(spoken.evidence))
+        return await self._keep(customer, Word.OPT_OUT, scope, None, evidence)
+
     async def _say(
         self, customer: str, word: Word, scope: Scope, at: datetime | None, evidence: Mapping[str, Any] | None
     ) -> ConsentEvent:
         self._policy.check_scope(*scope)
+        return await self._keep(self._customer(customer), word, scope, at, evidence)
+
+    async def _keep(
+        self, customer: bytes, word: Word, scope: Scope, at: datetime | None, evidence: Mapping[str, Any] | None
+    ) -> ConsentEvent:
         instant = None if at is None else to_ms(at)
         text = evidence_text(evidence)
-        words = [Utterance(self._customer(customer), scope, word, instant, text)]
+        words = [Utterance(customer, scope, word, instant, text)]
         kept = (await (await self._store()).say(words, injected_now(self._clock)))[0]
         if kept is None:
             raise TouchError(f"at={at} lies in the future; nothing was recorded")
@@ -198,6 +216,10 @@ class AsyncSuppressionRegister:
             check_text("event_id", event_id, TEXT_LENGTH_MAX)
         now = injected_now(self._clock)
         return await (await self._store()).suppress(self._key(address, channel), cause, event_id, now)
+
+    async def suppress(self, address: bytes, cause: SuppressionCause) -> bool:
+        """Suppresses whichever address has this digest, as an unsubscribe link names it; whether that is new."""
+        return await (await self._store()).suppress(address, cause, None, injected_now(self._clock))
 
     async def remove(self, address: str, channel: str) -> bool:
         """Lifts the suppression; whether there was one."""
