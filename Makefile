@@ -7,10 +7,10 @@ EXPORT := export --frozen --quiet --no-hashes --no-annotate --no-emit-project --
 # The newest uv at hand; only the targets that make or check the lock need it.
 UV = $$(if uv --version >/dev/null 2>&1; then echo uv; else echo $(BIN)/uv; fi)
 
-.PHONY: help demo test lint types docs wheel-test bench coverage lock lock-check install tools clean
+.PHONY: help demo test lint types docs wheel-test test-newest-django bench coverage lock lock-check install tools clean
 
 help:           ## what there is
-	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 14
+	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 20
 
 demo: install   ## send real e-mails to a real SMTP server on this machine, governed
 	@$(BIN)/python examples/demo.py $(ARGS)
@@ -31,6 +31,9 @@ docs: tools     ## build the documentation in docs/_build/html
 
 wheel-test: tools  ## build the wheel and run the tests against it
 	@.ci/test-wheel $(ARGS)
+
+test-newest-django:  ## the Django integrations on the newest Django, which needs Python 3.12 or later
+	@.ci/test-newest-django $(ARGS)
 
 bench: install  ## measure speed next to the peers; ARGS="--write" refreshes docs/benchmarks.md
 	@$(BIN)/python -m benchmarks $(ARGS)

@@ -117,8 +117,15 @@ def email_touch(message: AnyMessage, address: str, **fields: Any) -> Touch:
     Without a Message-ID every send is another touch. What the message is about stands in no header:
     `functools.partial(email_touch, topic="newsletter")`, else it is marketing. Raises TouchError.
     """
-    normal = normalize(address, "email")
     message_id = "".join(str(message["Message-ID"] or "").split())
+    return touch_to(address, message_id, **fields)
+
+
+def touch_to(address: str, message_id: str, **fields: Any) -> Touch:
+    """The touch that the message of an id is to one address; an empty id: every send is another touch. Raises
+    TouchError.
+    """
+    normal = normalize(address, "email")
     known = {"customer": normal, "channel": "email", "address": normal}
     if message_id:
         known["id"] = hashlib.sha256(f"{message_id}\0{normal}".encode("utf-8", "surrogatepass")).hexdigest()[:32]

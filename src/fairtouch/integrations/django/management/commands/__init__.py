@@ -1,0 +1,1 @@
+"""`manage.py fairtouch_check` and `manage.py fairtouch_history`."""
