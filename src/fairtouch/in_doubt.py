@@ -15,6 +15,7 @@ _ELSEWHERE: Final = (
     ("ssl", "SSLEOFError"),
     ("ssl", "SSLZeroReturnError"),
     ("concurrent.futures", "CancelledError"),
+    ("billiard.exceptions", "SoftTimeLimitExceeded"),  # how Celery interrupts a task
 )
 _NEVER_CONNECTED: Final = (("aiosmtplib", "SMTPConnectError"),)
 
