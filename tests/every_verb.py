@@ -8,11 +8,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from itertools import count
+from operator import attrgetter
 from typing import Any
 
 import pytest
 
 from fairtouch import Governor, StoreUnavailable, Touch
+from fairtouch.deferral import Deferrals
 from tests.workers import govern, used
 
 SLOTS = 5
@@ -111,6 +113,23 @@ def run_everything(governor: Governor) -> None:
     for index in range(100):
         governor.reserve("full", channel="push", id=str(index))
     governor.release(touch)
+    queue_everything(governor)
+
+
+def queue_everything(governor: Governor) -> None:
+    """Every verb of a queue in every branch that asks Redis for something else."""
+    queue = Deferrals(governor, expires_after_seconds=3_600)
+    for number in range(4):
+        queue.defer("queued", number, channel="email", id=f"queued-{number}")
+    assert (1, 3) == (queue.cancel("queued", "queued-0"), queue.cancel("queued"))
+    queue.defer("sent", None, channel="email", id="sent")
+    queue.defer("failing", None, channel="email", id="failing")
+    assert (1, 1) == attrgetter("sent", "retried")(queue.run_due(_send_or_fail))
+
+
+def _send_or_fail(touch: Touch, payload: Any) -> None:
+    if touch.customer == "failing":
+        raise ValueError
 
 
 MUCH = {"caps": {"ever": {"limit": "1000000 per lifetime"}}, "ledger": {"keep": "2 days"}}

@@ -35,6 +35,7 @@ ROOMS = [
     "decision",  #       plan + facts → Decision
     "clock",  #          the one place that reads the time
     "finishing",  #      what was begun ends, whoever cancels
+    "premises",  #       what a governor stands on
     "stores",  #         the protocol and those who keep it
     "asking",  #         touch → ask, answer → decision: what both fronts share
     "settling",  #       what became of a reservation
@@ -50,6 +51,7 @@ ROOMS = [
     "governor",  #       the front
     "governor_async",  # its twin
     "unsubscribe",  #    tokens that let a person out
+    "deferral",  #       a queue of touches to be sent later
     "pacing",  #         the speed that a provider allows
     "integrations",  #   around other people's senders
     "testing",  #        shipped: what a third party tests with

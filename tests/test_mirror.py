@@ -18,7 +18,7 @@ ROOT = Path(fairtouch.__file__).parent
 
 # Names that say which front they belong to. They are words of code; in docstrings only what is listed below differs.
 WORDS = {
-    **{f"Async{name}": name for name in ("Governor", "Decider")},
+    **{f"Async{name}": name for name in ("Governor", "Decider", "Deferrals")},
     **{f"Async{name}Register": f"{name}Register" for name in ("Consent", "Suppression", "Customer")},
     **{f"Async{name}": name for name in ("Store", "Iterator", "Iterable", "Generator")},
     "asynccontextmanager": "contextmanager",
@@ -26,6 +26,8 @@ WORDS = {
     "__aexit__": "__exit__",
     "aclose": "close",  #    so that a store is one or the other by type
     "find_async_store": "find_store",
+    "coroutine_sender": "plain_sender",  # who can send for a queue
+    "AsyncSend": "Send",
     "_iter": "iter",  #      of iterables of both kinds
     "_islice": "islice",  #  the same
     "_unbound": "_store",  # the store itself; `await self._store()` is the store once it is bound
@@ -36,11 +38,13 @@ WORDS = {
 ONLY_SYNC = {
     "try:\n    self._move_in()\n…": "the async one binds its store at the first verb",
     "if inspect.iscoroutinefunction(send):\n…": "the async one guards nothing else",
+    "self._store: Final = deferral_store(governor.premises.store)": "the async one binds its store at the first verb",
 }
 ONLY_ASYNC = {
     "asyncio.sleep(0)": "gives the event loop its turn in a loop over many, whether or not the store waits",
     "self._binding: Final = asyncio.Lock()": "the store is bound once, by whichever task comes first",
     "self._is_bound = False": "the same",
+    "self._opened: Final = opened(governor.premises.store)": "the same, of a queue",
     "try:\n    self._store\n…": "`async with` binds the store, as the other's constructor does",
     "if not inspect.iscoroutinefunction(send):\n…": "a plain function cannot await",
     "if inspect.iscoroutinefunction(on_refused):\n…": "nobody would await what it returns",
@@ -52,11 +56,13 @@ ONLY_HERE = {
     "deciding": set(),
     "guarding": {"check_sender", "check_on_refused", "refuse"},
     "governor": set(),
+    "deferral/queue": set(),
     "registers": {"evidence_of", "evidence_text", "check_wishes"},
     "integrations/recipients": {"Judged", "tell_of", "reply", "may_have_gone_out"},
     "deciding_async": {"iter", "islice"},
     "guarding_async": set(),
     "governor_async": {"_store"},
+    "deferral/queue_async": {"_store"},
     "registers_async": set(),
     "integrations/recipients_async": set(),
 }
@@ -168,7 +174,7 @@ def text(module: str) -> tuple[list[str], set[str]]:
     return ast.unparse(ast.Module(body, [])).splitlines(), permitted.used
 
 
-TWINS = ["deciding", "guarding", "governor", "registers", "integrations/recipients"]
+TWINS = ["deciding", "deferral/queue", "guarding", "governor", "registers", "integrations/recipients"]
 
 
 @pytest.mark.parametrize("module", TWINS)
@@ -217,6 +223,28 @@ def methods(tree: ast.Module, classes: set[str] | None = None) -> Iterator[ast.F
                 if isinstance(method, ast.FunctionDef):
                     del method.body[: 1 if ast.get_docstring(method) else 0]
                     yield method
+
+
+def deferral_port() -> list[ast.FunctionDef]:
+    """What a store does that keeps deferred touches."""
+    return list(methods(read("stores/deferral_port"), {"DeferralStore"}))
+
+
+@pytest.mark.parametrize("module", ["stores/deferral_port_async", "stores/awaited_deferrals", "stores/redis_deferrals"])
+def test_queues_have_the_same_verbs(module):
+    """Name by name and argument by argument, who keeps deferred touches does what the port says, called or awaited."""
+    found = [each for each in methods(Synchronous().visit(read(module))) if each.name != "__init__"]
+    expected = signatures(deferral_port())
+    assert expected * (len(found) // len(expected)) == signatures(found) != []
+
+
+@pytest.mark.parametrize("module", ["stores/awaited_deferrals", "stores/redis_deferrals"])
+def test_queues_hand_every_verb_on(module):
+    """Each verb calls its namesake with all its arguments in their order."""
+    for method in methods(Synchronous().visit(read(module))):
+        arguments = ", ".join(argument.arg for argument in method.args.args[1:])
+        body = ast.unparse(ast.Module(method.body, []))
+        assert f".{method.name}({arguments})" in body or method.name == "__init__"
 
 
 def port() -> list[ast.FunctionDef]:

@@ -35,6 +35,9 @@ RIGHTS = [
     "hdel",
     "zadd",
     "zscore",
+    "zrangebyscore",
+    "zrem",
+    "hscan",
     "info",
 ]
 DENIED = "permission|can't run|can't access|not let this user"

@@ -29,6 +29,11 @@ TOKEN_LENGTH_MAX: Final = 1_024  # characters of an unsubscribe token
 LINK_OCTETS_MAX: Final = 900  # of a URL in a header: a line ends at 998 (RFC 5322 section 2.1.1), and URLs stay whole
 
 LEASE_SECONDS_MAX: Final = 86_400  # a reservation that nobody settles for a day is in doubt
+PAYLOAD_BYTES_MAX: Final = 65_536  # what is kept with a deferred touch, as JSON
+SPREAD_SECONDS_MAX: Final = 86_400  # over which deferred touches that become due at once are spread
+ATTEMPTS_MAX: Final = 100  # times that the send of a deferred touch may fail
+CLAIM_SIZE: Final = 20  # deferred touches that a run claims together: what a run that dies keeps from the others
+DROPPED_MAX: Final = 1_000  # touches that one report holds, where nobody is told of them one by one
 BATCH_SIZE: Final = 500  # touches that reserve_many judges and commits together
 SCREEN_SIZE: Final = 50  # touches that check_many judges together: few enough to stay in a processor's cache
 HORIZON_DAYS: Final = 400  # how far ahead next_allowed_at looks

@@ -40,6 +40,14 @@ class Digests:
         """The key of an address on a channel. Raises TouchError when the address cannot be normalised."""
         return self._digest(b"address\0", f"{channel}\0{normalize(address, channel)}")
 
+    def deferral(self, customer: bytes, touch_id: str) -> bytes:
+        """The key of a customer's deferred touch, by her own key."""
+        return self._digest(b"deferral\0" + customer, touch_id)
+
+    def queue(self, name: str) -> bytes:
+        """The key of a queue of deferred touches."""
+        return self._digest(b"queue\0", name)
+
     def fingerprint(self) -> bytes:
         """Tells whether two processes use the same namespace and secret, without telling either."""
         return self._digest(b"fingerprint\0", "")

@@ -23,6 +23,7 @@ from fairtouch.feedback import told
 from fairtouch.guarding import OnRefused, check_on_refused, guarded, settled
 from fairtouch.instants import to_ms
 from fairtouch.policy import Policy
+from fairtouch.premises import Premises
 from fairtouch.records import Reservation
 from fairtouch.registers import ConsentRegister, CustomerRegister, SuppressionRegister
 from fairtouch.settling import Settled, confirmed, is_late, released
@@ -76,6 +77,7 @@ class Governor:
         self.consent: Final = ConsentRegister(self._store, policy, digests, clock)
         self.suppressions: Final = SuppressionRegister(self._store, policy, digests, clock)
         self.customers: Final = CustomerRegister(self._store, policy, digests)
+        self.premises: Final = Premises(self._store, digests, clock)
 
     def _move_in(self) -> None:
         """Makes sure that this store is the right one for this policy, namespace and secret."""

@@ -33,6 +33,7 @@ from fairtouch.guarding import OnRefused, check_on_refused
 from fairtouch.guarding_async import guarded, settled
 from fairtouch.instants import to_ms
 from fairtouch.policy import Policy
+from fairtouch.premises import Premises
 from fairtouch.records import Reservation
 from fairtouch.registers_async import AsyncConsentRegister, AsyncCustomerRegister, AsyncSuppressionRegister
 from fairtouch.settling import Settled, confirmed, is_late, released
@@ -84,6 +85,7 @@ class AsyncGovernor:
         self.consent: Final = AsyncConsentRegister(self._store, policy, digests, clock)
         self.suppressions: Final = AsyncSuppressionRegister(self._store, policy, digests, clock)
         self.customers: Final = AsyncCustomerRegister(self._store, policy, digests)
+        self.premises: Final = Premises(self._store, digests, clock)
 
     async def _store(self) -> AsyncStore:
         """The store, which knows this governor's policy, namespace and secret from the first verb on."""

@@ -70,7 +70,7 @@ class _Tokens:
                 'itsdangerous is needed for unsubscribe links; install it with: pip install "fairtouch[unsubscribe]"'
             ) from error
         self._policy: Final = governor.policy
-        self._digests: Final = governor._digests  # noqa: SLF001 - of the same house; an app has no use for them
+        self._digests: Final = governor.premises.digests
         self._serializer: Final = URLSafeSerializer(
             [*_listed(old_keys), _checked(key)],  # the last one signs
             salt=b"fairtouch.unsubscribe\0" + self._digests.fingerprint(),

@@ -8,6 +8,7 @@ from typing import Any, assert_type
 
 from fairtouch import AsyncGovernor, Decision, Governor, Outcome, Policy, Reason, Reservation, Touch
 from fairtouch.consent import ConsentEvent, ConsentStatus
+from fairtouch.deferral import AsyncDeferrals, Deferral, Deferrals, Dropped, Report
 from fairtouch.facts import LedgerEntry
 from fairtouch.profile import Profile
 from fairtouch.settling import Settled
@@ -102,6 +103,30 @@ async def guards_awaited(governor: AsyncGovernor) -> None:
 
     assert_type(await send("ada", issue=47), bool)
     assert_type(await send_or_skip("ada", issue=47), Any)
+
+
+def deferred(governor: Governor) -> None:
+    """A queue of touches that are sent later."""
+
+    def send(touch: Touch, payload: Any) -> None: ...
+
+    queue = Deferrals(governor, name="shop", spread_seconds=60)
+    assert_type(queue.defer("ada", {"cart": 7}, channel="email"), Deferral)
+    told: list[Dropped] = []
+    report = queue.run_due(send, on_dropped=told.append)
+    assert_type(report, Report)
+    assert_type(report.dropped, tuple[Dropped, ...])
+    assert_type(queue.cancel("ada"), int)
+
+
+async def deferred_awaited(governor: AsyncGovernor) -> None:
+    """The same, awaited."""
+
+    async def send(touch: Touch, payload: Any) -> None: ...
+
+    queue = AsyncDeferrals(governor)
+    assert_type(await queue.defer(Touch("ada", channel="email"), None), Deferral)
+    assert_type(await queue.run_due(send), Report)
 
 
 def policies(path: Path) -> Policy:

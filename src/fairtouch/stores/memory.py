@@ -18,6 +18,7 @@ from fairtouch.clock import system_now
 from fairtouch.consent import NOTHING, Said, Scope, merge
 from fairtouch.errors import StoreError
 from fairtouch.facts import Ask, Entry, Facts, Holder, Stage, Stale, SuppressionCause, Total
+from fairtouch.stores.memory_deferrals import MemoryDeferrals
 from fairtouch.stores.port import WRITTEN_OTHERWISE, Recorded, Settlement, Spoken, Utterance
 from fairtouch.stores.weighing import holder, is_stale, recordable, stamped, weigh
 from fairtouch.touch import Kind
@@ -108,6 +109,7 @@ class MemoryStore:
     durability: str = "memory"
 
     def __init__(self) -> None:
+        self.deferrals: Final = MemoryDeferrals()
         self._lock = threading.RLock()
         self._customers: dict[bytes, _Customer] = defaultdict(_Customer)
         self._suppressed: dict[bytes, SuppressionCause] = {}

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from fairtouch.stores.awaited import Awaited
+from fairtouch.stores.awaited_deferrals import AwaitedDeferrals
 from fairtouch.stores.memory import MemoryStore
 from fairtouch.stores.port import Store
 
@@ -17,6 +18,11 @@ class AsyncMemoryStore(Awaited):
 
     def __init__(self, store: MemoryStore | None = None) -> None:
         self._store = MemoryStore() if store is None else store
+
+    @property
+    def deferrals(self) -> AwaitedDeferrals:
+        """Where deferred touches are kept."""
+        return AwaitedDeferrals(self._call)
 
     async def _call(self, verb: Callable[[Store], T]) -> T:
         return verb(self._store)

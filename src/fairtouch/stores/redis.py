@@ -15,6 +15,7 @@ from fairtouch.facts import Ask, Entry, Facts, Stale, SuppressionCause
 from fairtouch.stores.port import Recorded, Settlement, Spoken, Utterance
 from fairtouch.stores.redis_cluster import ClusterConnections
 from fairtouch.stores.redis_connections import DEADLINE_SECONDS, Connections
+from fairtouch.stores.redis_deferrals import RedisDeferrals
 from fairtouch.stores.redis_durability import OnEviction, durability_of
 from fairtouch.stores.redis_steps import Step
 from fairtouch.stores.redis_verbs import Verbs
@@ -62,6 +63,11 @@ class RedisStore:
         except StopIteration as done:
             result: T = done.value
             return result
+
+    @property
+    def deferrals(self) -> RedisDeferrals:
+        """Where deferred touches are kept."""
+        return RedisDeferrals(self._run, self._verbs.deferring)
 
     def bind(self, namespace: bytes, fingerprint: bytes, keep: int) -> None:
         self._run(self._verbs.registers.bind(namespace, fingerprint, keep, self._on_eviction))

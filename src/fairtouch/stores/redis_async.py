@@ -12,6 +12,7 @@ from fairtouch.stores.port import Recorded, Settlement, Spoken, Utterance
 from fairtouch.stores.redis_cluster_async import AsyncClusterConnections
 from fairtouch.stores.redis_connections import DEADLINE_SECONDS
 from fairtouch.stores.redis_connections_async import AsyncConnections
+from fairtouch.stores.redis_deferrals import AsyncRedisDeferrals
 from fairtouch.stores.redis_durability import OnEviction, durability_of
 from fairtouch.stores.redis_steps import Step
 from fairtouch.stores.redis_verbs import Verbs
@@ -57,6 +58,11 @@ class AsyncRedisStore:
         except StopIteration as done:
             result: T = done.value
             return result
+
+    @property
+    def deferrals(self) -> AsyncRedisDeferrals:
+        """Where deferred touches are kept."""
+        return AsyncRedisDeferrals(self._run, self._verbs.deferring)
 
     async def bind(self, namespace: bytes, fingerprint: bytes, keep: int) -> None:
         await self._run(self._verbs.registers.bind(namespace, fingerprint, keep, self._on_eviction))

@@ -29,6 +29,10 @@ NAME: Final = Script("name")
 SUPPRESS: Final = Script("suppress")
 UNSUPPRESS: Final = Script("unsuppress")
 PROBE: Final = Script("probe")
+DEFER: Final = Script("defer")
+CLAIM: Final = Script("claim")
+PUT_BACK: Final = Script("put_back")
+TAKE_OUT: Final = Script("take_out")
 
 
 class Node(NamedTuple):
@@ -62,9 +66,10 @@ class Keys:
         self._prefix = prefix.encode()
         self.names: Final = b"%b:names" % self._prefix
         self.namespaces: Final = b"%b:namespaces" % self._prefix
+        self.queues: Final = b"%b:queues" % self._prefix
         self.complete_since: Final = b"%b:complete_since" % self._prefix
         self.probes: Final = (b"%b:probe:{text}" % self._prefix, b"%b:probe:{text}:hash" % self._prefix)
-        self.documents: Final = b"%b:{%b}" % (_literally(self._prefix), b"?" * 22)
+        self.documents: Final = b"%b:{%b}" % (literally(self._prefix), b"?" * 22)
         """A pattern of all documents."""
 
     def document(self, customer: bytes) -> bytes:
@@ -80,8 +85,13 @@ class Keys:
         """What stands against an address."""
         return b"%b:{%b}:s" % (self._prefix, b2a_base64(address, newline=False)[:22])
 
+    def queue(self, queue: bytes) -> tuple[bytes, bytes, bytes]:
+        """Deferred touches: by the instant at which they are due, what they hold, their claims and turns."""
+        start = b"%b:{%b}:q" % (self._prefix, b2a_base64(queue, newline=False)[:22])
+        return start, start + b":h", start + b":c"
 
-def _literally(prefix: bytes) -> bytes:
+
+def literally(prefix: bytes) -> bytes:
     """A text in a pattern of SCAN, where some characters mean more than themselves."""
     return re.sub(rb"([\\*?\[\]^-])", rb"\\\1", prefix)
 

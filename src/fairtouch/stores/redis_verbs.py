@@ -5,6 +5,7 @@ from typing import Final
 from fairtouch.stores.redis_calls import Keys
 from fairtouch.stores.redis_customers import Customers
 from fairtouch.stores.redis_deciding import Deciding
+from fairtouch.stores.redis_deferring import Deferring
 from fairtouch.stores.redis_ledgers import Ledgers
 from fairtouch.stores.redis_names import Names
 from fairtouch.stores.redis_pruning import Pruning
@@ -12,7 +13,9 @@ from fairtouch.stores.redis_registers import Registers
 
 
 class Verbs:
-    """What is decided, settled, pruned and said, each in its own room. `apart`: the keys lie on several servers."""
+    """What is decided, settled, pruned, said and deferred, each in its own room. `apart`: the keys lie on several
+    servers.
+    """
 
     def __init__(self, prefix: str, *, apart: bool) -> None:
         keys = Keys(prefix)
@@ -21,3 +24,4 @@ class Verbs:
         self.deciding: Final = Deciding(customers, self.ledgers, apart=apart)
         self.pruning: Final = Pruning(customers)
         self.registers: Final = Registers(customers)
+        self.deferring: Final = Deferring(keys)

@@ -23,6 +23,7 @@ from fairtouch.stores import sqlite_pruning as pruning
 from fairtouch.stores import sqlite_registers as registers
 from fairtouch.stores.port import WRITTEN_OTHERWISE, Recorded, Settlement, Spoken, Utterance
 from fairtouch.stores.sqlite_connections import Connections, Synchronous
+from fairtouch.stores.sqlite_deferrals import SqliteDeferrals
 from fairtouch.stores.sqlite_kinds import Kinds
 from fairtouch.stores.sqlite_ledgers import Ledger
 from fairtouch.stores.weighing import holder, is_stale, recordable, stamped, weigh
@@ -65,6 +66,7 @@ class SqliteStore:
             raise StoreError(f"synchronous={synchronous!r}: write 'full' or 'normal' (nothing was opened)")
         self._connections = Connections(path, synchronous)
         self._kinds = Kinds(self._connections)
+        self.deferrals: Final = SqliteDeferrals(self._connections)
 
     def bind(self, namespace: bytes, fingerprint: bytes, keep: int) -> None:
         key = namespace.hex()

@@ -19,6 +19,7 @@ from typing import Final, TypeVar
 from fairtouch.errors import StoreError
 from fairtouch.finishing import over
 from fairtouch.stores.awaited import Awaited
+from fairtouch.stores.awaited_deferrals import AwaitedDeferrals
 from fairtouch.stores.port import Store
 from fairtouch.stores.sqlite import SqliteStore
 from fairtouch.stores.sqlite_connections import Synchronous
@@ -44,6 +45,11 @@ class AsyncSqliteStore(Awaited):
         self._pid = 0  # of the process that the threads are in: none crosses a fork
         self._is_closed = False
         self._gate = threading.Lock()  # one thread opens or closes
+
+    @property
+    def deferrals(self) -> AwaitedDeferrals:
+        """Where deferred touches are kept."""
+        return AwaitedDeferrals(self._call)
 
     async def _call(self, verb: Callable[[Store], T]) -> T:
         if self._is_closed:
