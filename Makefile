@@ -4,6 +4,8 @@
 BIN := .venv/bin
 LOCK := pyproject.toml uv.lock requirements/test.txt requirements/dev.txt
 EXPORT := export --frozen --quiet --no-hashes --no-annotate --no-emit-project --no-default-groups
+# Files side by side: one more than there are processors, because many tests wait. ARGS="-n 0" runs one after the other.
+SIDE_BY_SIDE = -n $$(( $$(getconf _NPROCESSORS_ONLN) + 1 )) --dist loadfile --no-loadscope-reorder
 # The newest uv at hand; only the targets that make or check the lock need it.
 UV = $$(if uv --version >/dev/null 2>&1; then echo uv; else echo $(BIN)/uv; fi)
 
@@ -16,7 +18,7 @@ demo: install   ## send real e-mails to a real SMTP server on this machine, gove
 	@$(BIN)/python examples/demo.py $(ARGS)
 
 test: install   ## run all tests, and every example of README and docs
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest $(SIDE_BY_SIDE) $(ARGS)
 
 lint: tools lock-check  ## check style and format, and that the lock is in step
 	@$(BIN)/ruff check .

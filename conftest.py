@@ -74,3 +74,17 @@ pytest_collect_file = Sybil(
     setup=enter,
     teardown=leave,
 ).pytest()
+
+
+# These begin first when files run side by side, so that none of them is left to run alone at the end.
+LONGEST = (
+    *("replay", "seeded_bugs", "table_of_time", "calendar_histories", "stores_agree", "concurrency", "damaged_files"),
+    *("power_loss", "deferral_spread", "redis_restarts", "model", "mixed_callers", "kill_nine", "celery_kills"),
+)
+
+
+def pytest_collection_modifyitems(config: Any, items: list[Any]) -> None:
+    """Order the files by how long they take, in the processes of pytest-xdist."""
+    if hasattr(config, "workerinput"):
+        rank = {f"test_{name}.py": place for place, name in enumerate(LONGEST)}
+        items.sort(key=lambda item: rank.get(item.path.name, len(rank)))
