@@ -7,6 +7,7 @@ import shutil
 import sqlite3
 import tempfile
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
@@ -311,6 +312,28 @@ def test_an_empty_file(database):
     with opened(database) as governor:
         assert governor.reserve("ada", channel="email")
     assert ["ok"] == integrity(database)
+
+
+@pytest.mark.parametrize("in_its_place", [False, True])
+def test_a_file_that_was_removed(in_its_place, database):
+    """While it is open: nothing is acknowledged into a file that is gone, and no thread makes a new one, where all
+    would be welcome again.
+    """
+    with opened(database) as governor:
+        governor.consent.opt_out("ada")
+        database.rename(database.with_suffix(".elsewhere"))
+        if in_its_place:
+            shutil.copy(database.with_suffix(".elsewhere"), database)
+        attempts = [
+            lambda: governor.consent.opt_out("bob"),
+            lambda: governor.reserve("ada", **NEWS),
+            lambda: governor.check("ada", **NEWS),
+        ]
+        for attempt in attempts:
+            for run in (attempt, lambda attempt=attempt: ThreadPoolExecutor(1).submit(attempt).result()):
+                with pytest.raises(StoreError, match="removed or replaced while it was open"):
+                    run()
+    assert in_its_place == database.exists()
 
 
 def test_a_folder_in_place_of_a_file(database):

@@ -81,7 +81,9 @@ class Connections:
         self._gate = threading.Lock()  # nobody opens while a fork or `close` closes
         self._local = threading.local()
         self._all: weakref.WeakSet[_Connection] = weakref.WeakSet()
+        self._identity: tuple[int, int] | None = None
         self._get()
+        self._identity = self._found()
         _everywhere.add(self)
 
     def _get(self) -> _Connection:
@@ -129,7 +131,25 @@ class Connections:
             with connection.lock:
                 connection.close()
 
+    def _check_identity(self) -> None:
+        """What is written to a file that was removed is gone with it, and one that took its place knows no opt-outs."""
+        if self._found() != self._identity:
+            raise StoreError(
+                f"{self.path.name} was removed or replaced while it was open; put it back, and open a new governor "
+                "(nothing was recorded)"
+            )
+
+    def _found(self) -> tuple[int, int] | None:
+        """Which file stands there now."""
+        try:
+            status = self.path.stat()
+        except OSError:
+            return None
+        return status.st_dev, status.st_ino
+
     def _open(self) -> _Connection:
+        if self._identity is not None:
+            self._check_identity()
         folder = self.path.parent
         if not folder.is_dir():
             raise StoreError(f"the folder {folder} does not exist; make it, or name another file (nothing was opened)")
@@ -229,6 +249,7 @@ class Connections:
                 if connection.is_closed:
                     continue
                 connection.is_committing = False
+                self._check_identity()
                 try:
                     return patiently(run, connection, begin, *args, **kwargs)
                 except (sqlite3.Error, UnicodeDecodeError) as error:
