@@ -350,6 +350,16 @@ def test_what_is_no_address_stops_nobody_else(server, govern):
     assert [None] * 3 == [refusal.decision for refusal in refused.values()]
 
 
+@pytest.mark.parametrize("spelling", ["zoe@example..org", "zoe@example.org.", "a@b@example.org", "zoe@ "])
+def test_what_python_cannot_read_in_a_header_is_told(server, govern, spelling):
+    """A recipient whom Python's parser loses is reported, and the others are served."""
+    refused = send(server, govern(), mail(to=f"{spelling}, {BOB}"))
+    assert ({"": 553}, [(BOB,)]) == (codes(refused), reached(server))
+    with pytest.raises(smtplib.SMTPRecipientsRefused) as alone:
+        send(server, govern(), mail(to=spelling))
+    assert {"": 553} == codes(alone.value.recipients)
+
+
 def test_a_refusal_travels_as_smtplibs_tuple(govern):
     """A refusal that is pickled, on its way to another process, is the plain pair of code and text."""
     governor = govern()

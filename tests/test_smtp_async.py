@@ -409,6 +409,16 @@ async def test_a_deferral_is_a_temporary_reply(server):
 
 
 @in_a_loop
+async def test_what_python_cannot_read_in_a_header_is_told(server):
+    """A recipient whom Python's parser loses is reported, and the others are served."""
+    refused = await send(server, govern(), mail(to=f"zoe@example..org, {BOB}"))
+    assert ({"": 553}, [(BOB,)]) == (codes(refused), reached(server))
+    with pytest.raises(aiosmtplib.SMTPRecipientsRefused) as alone:
+        await send(server, govern(), mail(to="zoe@example..org"))
+    assert [(553, "")] == [(each.code, each.recipient) for each in alone.value.recipients]
+
+
+@in_a_loop
 async def test_what_is_no_address_stops_nobody_else(server):
     """What cannot be judged is not sent, and the others get their message."""
     governor, long = govern(), "a" * 250 + "@example.com"

@@ -26,6 +26,7 @@ _ADDRESS: Final = r"[\w.+-]++@[\w.-]++"
 _NAMED: Final = rf"(?:[\w -]*+<{_ADDRESS}>|{_ADDRESS})"
 _BARE: Final = re.compile(_ADDRESS, re.ASCII)
 _PLAIN: Final = re.compile(rf"{_NAMED}(?:, *+{_NAMED})*", re.ASCII)
+_EMPTY_GROUP: Final = re.compile(r":\s*;")
 _BLANK_LINE: Final = r"(?:\A|\r\n|\r(?!\n)|\n)(?:\r\n|\r(?!\n)|\n)"
 _BLANK_IN_TEXT: Final = re.compile(_BLANK_LINE)
 _BLANK_IN_BYTES: Final = re.compile(_BLANK_LINE.encode())
@@ -35,7 +36,8 @@ def header_addresses(message: AnyMessage, *names: str, repeated: bool = False) -
     """The addresses in these headers, from the Resent- ones when there is one such block (RFC 5322 section 3.6.6).
 
     `repeated`: of a header that is there several times each is read, as aiosmtplib does; smtplib reads the first.
-    Raises ValueError when there are several blocks, because it cannot be known which is the latest.
+    An empty text stands for what is no address. Raises ValueError when there are several blocks, because it cannot be
+    known which is the latest.
     """
     blocks = message.get_all("Resent-Date") or []
     if len(blocks) > 1:
@@ -45,7 +47,14 @@ def header_addresses(message: AnyMessage, *names: str, repeated: bool = False) -
     fields = [str(field) for each in found for field in (each if repeated else each[:1])]
     if all(map(_PLAIN.fullmatch, fields)):
         return _BARE.findall(", ".join(fields))
-    return [address for _, address in getaddresses(fields) if address]  # an empty group reads as an empty address
+    read = [address for _, address in getaddresses(fields) if address]
+    return [*read, ""] if any(map(_names_what_is_no_address, fields)) else read
+
+
+def _names_what_is_no_address(field: str) -> bool:
+    """What `email.utils` cannot read is empty to it, and so are an empty group and nothing between two commas."""
+    empty = sum(not address for _, address in getaddresses([field]))
+    return empty > len(_EMPTY_GROUP.findall(field)) + sum(not part.strip() for part in field.split(","))
 
 
 def listed(addresses: str | Iterable[str]) -> list[str]:

@@ -57,7 +57,7 @@ def with_unsubscribe(message: AnyMessage, url: str, *, mailto: str | None = None
     whose link it is. Sign with DKIM afterwards, both headers included (RFC 8058 section 4).
     """
     headers = unsubscribe_headers(url, mailto=mailto)
-    known, unusable = distinct(header_addresses(message, "To", "Cc", "Bcc"))
+    known, unusable = distinct(filter(None, header_addresses(message, "To", "Cc", "Bcc")))
     number = len(known) + len(unusable)
     if number > 1:
         raise TouchError(

@@ -203,7 +203,7 @@ def _addressed(message: AnyMessage) -> list[str]:
 
 def _author(message: AnyMessage) -> str | None:
     """Who aiosmtplib would say sent it: the first address of Sender, else of From."""
-    return next(iter(header_addresses(message, "Sender") or header_addresses(message, "From")), None)
+    return next(filter(None, header_addresses(message, "Sender") or header_addresses(message, "From")), None)
 
 
 def _with_utf8(options: Mapping[str, Any]) -> dict[str, Any]:
