@@ -817,6 +817,9 @@ def test_checks_find_what_is_wrong_before_the_first_message(settings, tmp_path):
         ({**fine, "POLICY": tmp_path / "policy.toml"}, ["fairtouch.E001"]),
         ({**fine, "POLICY": tmp_path / "missing.toml"}, ["fairtouch.E001"]),
         ({**fine, "TO_TOUCH": "no.where"}, ["fairtouch.E001"]),
+        ({**fine, "BACKEND": "no.where"}, ["fairtouch.E001"]),
+        ({**fine, "BACKEND": "fairtouch.integrations.django.EmailBackend"}, ["fairtouch.E001"]),
+        ({**fine, "TOUCH": {"category": "transactionel"}}, ["fairtouch.E001"]),
         ({**fine, "STORE": None}, ["fairtouch.E002"]),
     ):
         settings(**said)

@@ -1,7 +1,9 @@
 """What both fronts of a queue share around a run: who can send, where it is kept, what is raised when that fails."""
 
 import inspect
+import traceback
 from collections.abc import Callable, Coroutine
+from pathlib import Path
 from typing import Any, Final, cast
 
 from fairtouch.decision import Decision
@@ -22,10 +24,20 @@ _NO_QUEUE: Final = (
 )
 
 
+def place_of(error: BaseException) -> str:
+    """What an exception is, and where it was raised."""
+    place = traceback.extract_tb(error.__traceback__)[-1:]
+    return type(error).__name__ + "".join(f" in {Path(each.filename).name}, line {each.lineno}" for each in place)
+
+
 def plain_sender(send: Send) -> Send:
     """The function, which fails when it returns a coroutine that nobody would await. Raises TypeError for a generator
     or coroutine function.
     """
+    if not callable(send):
+        raise TypeError(
+            f"send is a {type(send).__name__}; pass a function of a touch and its payload (nothing was sent)"
+        )
     check_sender(send)
     if inspect.iscoroutinefunction(send):
         raise TypeError(f"{_name(send)} is a coroutine function; use AsyncDeferrals, which awaits it")

@@ -17,7 +17,15 @@ from fairtouch.asking import as_touch
 from fairtouch.bounds import CLAIM_SIZE, NAME_LENGTH_MAX, TEXT_LENGTH_MAX
 from fairtouch.clock import injected_now, seconds_running
 from fairtouch.decision import Decision
-from fairtouch.deferral.fronts import AsyncSend, async_deferral_store, coroutine_sender, opened, unavailable, verified
+from fairtouch.deferral.fronts import (
+    AsyncSend,
+    async_deferral_store,
+    coroutine_sender,
+    opened,
+    place_of,
+    unavailable,
+    verified,
+)
 from fairtouch.deferral.items import Deferral, Item, content_of, deferral, item_of, name_of, spelled, with_id
 from fairtouch.deferral.reports import Fate, OnDropped, Progress, Report, Run
 from fairtouch.deferral.terms import Turn, terms
@@ -171,7 +179,7 @@ class AsyncDeferrals:
             async with settled(self._governor, decision):
                 await send(item.touch, item.payload)
         except Exception as error:  # noqa: BLE001 - the others wait
-            _log.warning("the send of a deferred touch raised %s", type(error).__name__)  # its text may name people
+            _log.warning("the send of a deferred touch raised %s", place_of(error))  # its text may name people
             return self._terms.failed(item, decision, error, is_in_doubt=is_in_doubt(error, handled))
         return Turn(Fate.SENT)
 

@@ -14,6 +14,8 @@ from django.utils.module_loading import import_string
 
 from fairtouch.errors import FairtouchError
 from fairtouch.integrations.django.configuration import Configuration, configuration
+from fairtouch.integrations.django.delivering import backend_class
+from fairtouch.integrations.envelopes import touch_to
 
 _log: Final = logging.getLogger("fairtouch")
 
@@ -31,7 +33,8 @@ def check_settings(app_configs: Any = None, **_: Any) -> list[Any]:  # noqa: ARG
     for overrides in governing or [None]:
         try:
             wanted = configuration(overrides)
-            wanted.read_policy()
+            wanted.read_policy().kind(touch_to("somebody@example.org", "", **wanted.touch))
+            backend_class(wanted.backend)
         except (ImproperlyConfigured, FairtouchError, OSError) as error:
             found.append(checks.Error(str(error), id="fairtouch.E001"))
             continue

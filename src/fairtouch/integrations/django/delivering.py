@@ -93,14 +93,20 @@ class _Smtp(Inner):
         return super().after(error, handled, addresses)
 
 
-def inner(path: str, options: Mapping[str, Any], alias: str | None) -> Inner:
-    """The backend of a dotted path, with the options of the mailer. Raises ImproperlyConfigured."""
+def backend_class(path: str) -> Any:
+    """The class of the backend that sends. Raises ImproperlyConfigured."""
     made = imported("FAIRTOUCH['BACKEND']", path)
     if getattr(made, "governs", False):
         raise ImproperlyConfigured(
             "FAIRTOUCH['BACKEND'] is fairtouch's own backend, which would wrap itself; set it to the backend that "
             "sends, such as 'django.core.mail.backends.smtp.EmailBackend'"
         )
+    return made
+
+
+def inner(path: str, options: Mapping[str, Any], alias: str | None) -> Inner:
+    """The backend of a dotted path, with the options of the mailer. Raises ImproperlyConfigured."""
+    made = backend_class(path)
     if alias is not None:
         options = {**options, "alias": alias}
     elif path.startswith("django.core.mail.backends.") and _knows_mailers():
