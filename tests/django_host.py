@@ -1,6 +1,8 @@
 """Django in the process of the tests: set up once, then every test overrides the settings it is about."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime
 from typing import Any
 
 import django
@@ -8,6 +10,9 @@ from django.conf import settings
 from django.core import mail
 from django.test import override_settings
 
+from fairtouch.testing import FrozenClock
+
+NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)  # a Monday
 BACKEND = "fairtouch.integrations.django.EmailBackend"
 LOCMEM = "django.core.mail.backends.locmem.EmailBackend"
 SMTP = "django.core.mail.backends.smtp.EmailBackend"
@@ -39,6 +44,17 @@ def governed(rules: Mapping[str, Any], store: Any = "memory://", **more: Any) ->
     """The setting FAIRTOUCH with a policy of these rules."""
     policy = {"name": "shop", "customer": {"timezones": ["UTC"]}, **rules}
     return override_settings(FAIRTOUCH={"POLICY": policy, "STORE": store, **more})
+
+
+@contextmanager
+def settings_at_noon() -> Iterator[Callable[..., None]]:
+    """What sets FAIRTOUCH, with a clock that stands at noon, until the end."""
+    with ExitStack() as overrides:
+
+        def override(rules: Mapping[str, Any] | None = None, **more: Any) -> None:
+            overrides.enter_context(governed(rules or {}, **{"CLOCK": FrozenClock(NOON), **more}))
+
+        yield override
 
 
 def governing() -> override_settings:

@@ -20,10 +20,9 @@ from django.test import Client, override_settings
 from fairtouch.integrations.django import governor
 from fairtouch.testing import FrozenClock
 from tests import django_host
-from tests.django_host import governed, mailer
+from tests.django_host import NOON, mailer
 from tests.mail_service import MailService, inactive
 
-NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 DAILY = {"caps": {"daily": {"limit": "1 per calendar day"}}}
 ADA, BOB, CLEO, DAN = "ada@example.com", "bob@example.com", "cleo@example.org", "dan@example.net"
 POSTMARK, TEST = "anymail.backends.postmark.EmailBackend", "anymail.backends.test.EmailBackend"
@@ -42,15 +41,8 @@ def project() -> Iterator[None]:
 @pytest.fixture
 def settings() -> Iterator[Callable[..., None]]:
     """Sets FAIRTOUCH at noon on a Monday, until the test ends."""
-    overrides = []
-
-    def override(rules: dict[str, Any] | None = None, **more: Any) -> None:
-        overrides.append(governed(rules or {}, **{"CLOCK": FrozenClock(NOON), **more}))
-        overrides[-1].enable()
-
-    yield override
-    for each in reversed(overrides):
-        each.disable()
+    with django_host.settings_at_noon() as override:
+        yield override
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from email.mime.multipart import MIMEMultipart
 from email.mime.text import MIMEText
 from pathlib import Path
@@ -35,10 +35,9 @@ from fairtouch.errors import TouchError
 from fairtouch.integrations.django import deferred, governor, message_touch, only_to, refused
 from fairtouch.testing import FrozenClock
 from tests import django_host
-from tests.django_host import LOCMEM, governed, mailer
+from tests.django_host import LOCMEM, NOON, mailer
 
 ROOT = Path(__file__).parent.parent
-NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 DAILY = {"caps": {"daily": {"limit": "1 per calendar day"}}}
 ADA, BOB, CLEO, DAN = "ada@example.com", "bob@example.com", "cleo@example.org", "dan@example.net"
 
@@ -55,15 +54,8 @@ def project() -> Iterator[None]:
 @pytest.fixture
 def settings() -> Iterator[Callable[..., None]]:
     """Sets FAIRTOUCH at noon on a Monday, until the test ends."""
-    overrides = []
-
-    def override(rules: dict[str, Any] | None = None, **more: Any) -> None:
-        overrides.append(governed(rules or {}, **{"CLOCK": FrozenClock(NOON), **more}))
-        overrides[-1].enable()
-
-    yield override
-    for each in reversed(overrides):
-        each.disable()
+    with django_host.settings_at_noon() as override:
+        yield override
 
 
 class CountingServer(MailServer):
